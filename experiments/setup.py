@@ -1,0 +1,145 @@
+"""From settings to everything a run needs: data, network, blocks, scheme.
+
+In: a config. Out: a `Setup`; whatever is wrong with a setting is said here, before anything runs.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments.progress import LevelProgress
+from imp_rg import data
+from imp_rg.blocks import BlockPartition
+from imp_rg.imp.levels import Execution, Scheme, choose_execution, make_scheme
+from imp_rg.imp.replicates import num_usable_cores
+from imp_rg.models import Model, make_model
+from imp_rg.types import Params
+
+if TYPE_CHECKING:
+    from experiments.imp_flow import Config
+
+
+class Setup(NamedTuple):
+    """Everything that settings determine.
+
+    Attributes:
+      images: Data set.
+      model: Network.
+      shapes: Of its params.
+      blocks: Partition.
+      execution: Driver and strategy.
+      progress: Display, fed by the scheme.
+      scheme: M, F and T, lifted over the seeds.
+    """
+
+    images: data.ImageData
+    model: Model
+    shapes: Params
+    blocks: BlockPartition
+    execution: Execution
+    progress: LevelProgress
+    scheme: Scheme
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Height, width, channels."""
+        return self.images.x_train.shape[1:]
+
+    @property
+    def num_kept(self) -> np.ndarray:
+        """Surviving prunable weights of each level."""
+        return sum(self.blocks.sizes) - self.scheme.schedule.sum(axis=1).cumsum()
+
+
+def prepare(config: "Config", console: Console) -> Setup:
+    """Loads data and builds the scheme; every setting has been checked when it returns."""
+    augment = None if config.augment == "default" else config.augment
+    images = data.load(
+        config.dataset, data_dir=config.data_dir, augment=augment, normalize=config.normalize
+    )
+    model = make_model(
+        config.model,
+        num_classes=images.num_classes,
+        width=config.width,
+        shortcut=config.shortcut,
+        gamma_init=config.gamma_init,
+    )
+    input_shape = images.x_train.shape[1:]
+    shapes = model.shapes(input_shape)
+    blocks = model.partition(parse_blocks(config.blocks), input_shape)
+    best = choose_execution(has_convolutions=model.has_convolutions)
+    driver = best.driver if config.driver == "auto" else config.driver
+    strategy = best.strategy if config.replicates == "auto" else config.replicates
+    execution = Execution(driver, strategy)
+    steps = range(config.train.first_step, config.train.num_steps)
+    progress = LevelProgress(
+        seeds=config.seed_list, num_levels=config.levels + 1, steps=steps, console=console
+    )
+    scheme = make_scheme(
+        model.make_apply_fn(images.mean, images.std),
+        blocks=blocks,
+        leaf_sizes=tuple(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes)),
+        num_examples=len(images.y_train),
+        num_levels=config.levels + 1,
+        prune_config=config.prune,
+        train_config=config.train,
+        execution=execution,
+        score=config.score,
+        policy=images.augment,
+        on_progress=progress.on_progress,
+    )
+    return Setup(images, model, shapes, blocks, execution, progress, scheme)
+
+
+def parse_blocks(text: str) -> str | dict[str, tuple[str, ...]]:
+    """A partition's name, or ``NAME=PATTERN[+PATTERN],...`` as patterns."""
+    if "=" not in text:
+        return text
+    patterns = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if not name or not value or name in patterns:
+            raise ValueError(f"blocks: must be NAME=PATTERN[+PATTERN],NAME=..., got {text!r}")
+        patterns[name] = tuple(value.split("+"))
+    return patterns
+
+
+def headline(config: "Config", setup: Setup) -> str:
+    """The first line a user sees: device, data, model."""
+    images, device = setup.images, jax.devices()[0]
+    where = f"{num_usable_cores()} CPU cores" if device.platform == "cpu" else device.device_kind
+    size = "x".join(map(str, images.x_train.shape[1:]))
+    total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(setup.shapes))
+    return (
+        f"{where} · {config.dataset}: {len(images.y_train):,} training and "
+        f"{len(images.y_test):,} test images, {size}, {images.num_classes} classes · "
+        f"{config.model}: {sum(setup.blocks.sizes):,} of {total:,} weights prunable · "
+        f"seeds {config.seed_list}, levels 0 to {config.levels} · "
+        f"{setup.execution.driver}, {setup.execution.strategy} · compiling"
+    )
+
+
+def resolved_settings(config: "Config", setup: Setup) -> dict[str, Any]:
+    """Every setting that makes a run what it is, flat and in JSON types.
+
+    Left out: where the run lies and how it is started.
+    """
+    flat = dataclasses.asdict(config)
+    flat |= flat.pop("prune") | flat.pop("train")
+    for name in ("out", "fresh", "preset"):
+        del flat[name]
+    flat["data_dir"] = None if config.data_dir is None else str(config.data_dir.absolute())
+    return flat | {
+        "device": jax.default_backend(),
+        "driver": setup.execution.driver,
+        "replicates": setup.execution.strategy,
+        "augment": setup.images.augment,
+        "block_names": list(setup.blocks.names),
+        "num_listed": setup.blocks.num_listed,
+        "num_prunable": sum(setup.blocks.sizes),
+        "num_test": len(setup.images.y_test),
+        "metric": "test accuracy (%)",
+    }

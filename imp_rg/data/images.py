@@ -1,0 +1,206 @@
+"""Prepared image-classification sets of TensorFlow Datasets, by name.
+
+A set is read once through TFDS, without TensorFlow, and kept as uint8 arrays in the user's cache
+folder; later runs need no TFDS.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from imp_rg.config import require
+from imp_rg.data.arrays import Splits, check_labels, check_splits, first_line, read_arrays
+
+_NAME = re.compile(r"(?P<base>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>[\d.*]+))?")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+def load_tfds(name: str, *, data_dir: str | Path | None = None) -> Splits:
+    """Reads a prepared image-classification set of TensorFlow Datasets, or its cached copy.
+
+    Args:
+      name: ``NAME[/CONFIG][:VERSION]``; without a version the highest prepared one.
+      data_dir: Folder of prepared sets, or the folder of one set; default ``$TFDS_DATA_DIR``, else
+        ``~/tensorflow_datasets``.
+
+    Returns:
+      Split ``train``, and ``test`` or else ``validation``; uint8 images of one size.
+
+    Raises:
+      ValueError: If the name is unknown, the set is not prepared in array_record format, rows are
+        missing, or it is no set of equally sized pictures with one label each.
+
+    References:
+      https://www.tensorflow.org/datasets/data_source
+    """
+    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    root = Path(root).expanduser().resolve()
+    folder = _find_prepared(name, root)
+    cache_path = _cache_path(name, root)
+    cached = _read_cache(cache_path, fingerprint=folder and _fingerprint(folder))
+    if cached is not None:
+        return cached
+    if folder is None:
+        _raise_not_found(name, root)
+    splits = _read_prepared(name, folder)
+    _write_cache(cache_path, splits, fingerprint=_fingerprint(folder))
+    return splits
+
+
+def _find_prepared(name: str, root: Path) -> Path | None:
+    """The folder with the ``dataset_info.json`` of a set, None if there is none."""
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        return None
+    if (root / "dataset_info.json").is_file():
+        return root
+    base, version = root / parts["base"], parts["version"] or "*"
+    if parts["config"]:
+        return _newest(base / parts["config"], version)
+    by_config = {f.name: _newest(f, version) for f in base.glob("*/")}
+    prepared = sorted(config for config, folder in by_config.items() if folder)
+    rule = f"needs one of the prepared configs {', '.join(prepared)}, as NAME/CONFIG"
+    require(len(prepared) <= 1, "dataset", rule, name)
+    return by_config[prepared[0]] if prepared else _newest(base, version)
+
+
+def _newest(folder: Path, version: str) -> Path | None:
+    """The highest prepared version that fits a pattern such as ``3.*.*``."""
+    found = [
+        p
+        for p in folder.glob(version)
+        if _VERSION.fullmatch(p.name) and (p / "dataset_info.json").is_file()
+    ]
+    return max(found, key=lambda p: [int(n) for n in p.name.split(".")], default=None)
+
+
+def _raise_not_found(name: str, root: Path) -> NoReturn:
+    """Says what to do about a set that is neither prepared nor cached."""
+    try:
+        import tensorflow_datasets as tfds
+
+        known = tfds.list_builders(with_community_datasets=False)
+    except ImportError:
+        known = ["cifar10", "cifar100", "fashion_mnist", "mnist", "svhn_cropped"]
+    if re.split("[/:]", name)[0] not in known:
+        near = difflib.get_close_matches(name, ["digits", *known], n=3)
+        rule = "must be digits, npz:PATH or the name of a prepared TensorFlow Datasets set"
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise ValueError(f"dataset: {rule}, got {name!r}{hint}")
+    command = f"import tensorflow_datasets as tfds; tfds.data_source('{name}', data_dir='{root}')"
+    raise ValueError(
+        f"data_dir: {name!r} is not prepared in {str(root)!r}; pass another folder, or prepare it "
+        f"once with a network: pip install 'imp_rg[tfds]', then python -c \"{command}\""
+    )
+
+
+def _read_prepared(name: str, folder: Path) -> Splits:
+    """Reads all rows through TFDS; whatever it raises becomes one line naming the folder."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        rule = "needs tensorflow-datasets to be read the first time: pip install 'imp_rg[tfds]'"
+        raise ValueError(f"dataset: {rule}, got {name!r}") from error
+    try:
+        builder: Any = tfds.builder_from_directory(folder)
+        image, label = _feature_names(builder, name)
+        available = list(builder.info.splits)
+        test = "test" if "test" in available else "validation"
+        rule = "needs the splits train and test (or validation)"
+        require({"train", test} <= set(available), "dataset", rule, available)
+        x_train, y_train = _read_split(builder, "train", image, label)
+        x_test, y_test = _read_split(builder, test, image, label)
+        num_classes = builder.info.features[label].num_classes
+        return check_splits(Splits(x_train, y_train, x_test, y_test, num_classes))
+    except Exception as error:
+        raise ValueError(f"data_dir: cannot read {str(folder)!r}: {first_line(error)}") from error
+
+
+def _feature_names(builder: Any, name: str) -> tuple[str, str]:
+    """Names of the image and the class of a set that can be used."""
+    import tensorflow_datasets as tfds
+
+    info, base = builder.info, re.split("[/:]", name)[0]
+    require(info.name == base, "dataset", f"must be {info.name!r}, which the folder holds", base)
+    file_format = info.file_format.value
+    rule = "file format must be array_record, as tfds.data_source prepares it"
+    require(file_format == "array_record", "dataset", rule, file_format)
+    keys: Any = info.supervised_keys or ()
+    kinds = [type(info.features[k]) for k in keys]
+    rule = "supervised keys must be an image and a class"
+    require(kinds == [tfds.features.Image, tfds.features.ClassLabel], "dataset", rule, keys)
+    return keys
+
+
+def _read_split(builder: Any, split: str, image: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [example height width channel] and labels int32 [example] of one split."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    info = builder.info.splits[split]
+    for path, promised in zip(info.filepaths, info.shard_lengths, strict=True):
+        rule = f"must hold the {promised} rows that dataset_info.json lists"
+        found = ArrayRecordReader(str(path)).num_records()
+        require(found == promised, path.name, rule, found)
+    num = info.num_examples
+    require(num > 0, split, "must not be empty", num)
+    source = builder.as_data_source(split=split)
+    shape, dtype = source[0][image].shape, source[0][image].dtype
+    is_fit = dtype == np.uint8 and shape[2:] in ((1,), (3,))
+    require(is_fit, split, "must hold 8-bit grey or RGB images", f"{dtype} {shape}")
+    x, y = np.empty((num, *shape), np.uint8), np.empty(num, np.int64)
+    for i, row in enumerate(source):
+        size = row[image].shape
+        require(size == shape, split, f"images must be of one size {shape}", size)
+        x[i], y[i] = row[image], row[label]
+    return x, check_labels(f"label of {split}", y)
+
+
+def _cache_path(name: str, root: Path) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "imp_rg" / "data"
+    digest = hashlib.sha256(f"{name}\n{root}".encode()).hexdigest()[:12]
+    return cache / f"{re.sub(r'[^A-Za-z0-9.]', '-', name)}-{digest}.npz"
+
+
+def _fingerprint(folder: Path) -> str:
+    """Changes when a set is prepared anew: description, file names and file sizes."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        if path.suffix == ".json":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path, *, fingerprint: str | None) -> Splits | None:
+    """The cached arrays, None if there are none, they are damaged, or the files have changed."""
+    try:
+        arrays = read_arrays(path, ("fingerprint", *Splits._fields))
+    except ValueError:
+        return None
+    if fingerprint not in (None, str(arrays.pop("fingerprint"))):
+        return None
+    num_classes = int(arrays.pop("num_classes"))
+    return Splits(**arrays, num_classes=num_classes)
+
+
+def _write_cache(path: Path, splits: Splits, *, fingerprint: str) -> None:
+    """Writes beside and renames, so that a cache is whole or absent; failing is only a warning."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            try:
+                np.savez(file, fingerprint=np.asarray(fingerprint), **splits._asdict())
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        warnings.warn(f"data cache not written: {first_line(error)}", stacklevel=2)

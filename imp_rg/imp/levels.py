@@ -1,0 +1,237 @@
+"""Levels 0 to N for all replicates: builds the scheme once, then repeats T and reads the flow.
+
+In: a model, data, settings. Out: one `LevelRecord` a level, host arrays with a leading seed axis.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imp_rg.blocks import BlockPartition
+from imp_rg.config import PruneConfig, TrainConfig
+from imp_rg.data.augment import Augmentation
+from imp_rg.flow import FlowPoint, flow_point
+from imp_rg.imp.evaluate import make_count_fn
+from imp_rg.imp.operator import ImpState, make_imp_step, start_state
+from imp_rg.imp.prune import prune_masks, prune_masks_on_host, prune_schedule
+from imp_rg.imp.replicates import Strategy, map_replicates
+from imp_rg.imp.saliency import SCORES
+from imp_rg.imp.train import Driver, make_optimizer, make_train_fn, steps_per_epoch
+from imp_rg.types import (
+    ApplyFn,
+    Array,
+    Batch,
+    Bool,
+    Float,
+    Int,
+    Key,
+    Masks,
+    Variables,
+    is_accelerator,
+)
+
+
+class Execution(NamedTuple):
+    """How the scheme is run; changes speed, not numbers.
+
+    Attributes:
+      driver: Of the refine loop.
+      strategy: Of the seed axis.
+    """
+
+    driver: Driver
+    strategy: Strategy
+
+
+def choose_execution(*, has_convolutions: bool) -> Execution:
+    """The fastest execution by measurement (`python -m experiments.benchmark`).
+
+    On a CPU, convolutions are dispatched, one thread a replicate; everything else is one scanned
+    program with the seeds vmapped. On accelerators convolutional replicates are scanned one after
+    another, because vmapped kernels become grouped convolutions.
+    """
+    if not has_convolutions:
+        return Execution("scan", "vmap")
+    return Execution("scan", "loop") if is_accelerator() else Execution("dispatch", "threads")
+
+
+class LevelRecord(NamedTuple):
+    """What one level showed, for all replicates; host arrays.
+
+    Attributes:
+      flow: The flow at the three `POINTS`, fields [seed point block]; NaN and 0 where undefined.
+      leaf_survivors: Surviving weights of every leaf in tree order, [seed leaf].
+      train_loss: Mean cross-entropy over the last epoch, nats, [seed].
+      test_metric: Test accuracy in percent, [seed].
+      is_finite: Whether the loss stayed finite, [seed].
+    """
+
+    flow: FlowPoint
+    leaf_survivors: Int[np.ndarray, "seed leaf"]
+    train_loss: Float[np.ndarray, " seed"]
+    test_metric: Float[np.ndarray, " seed"]
+    is_finite: Bool[np.ndarray, " seed"]
+
+
+class Scheme(NamedTuple):
+    """Iterative magnitude pruning, built for one model, data set and way of running it.
+
+    Attributes:
+      schedule: Counts to remove before each level, [level tensor_or_one].
+      blocks: Partition of the prunable leaves.
+      start: `(keys, variables, data) -> state` before level 0, all with a leading seed axis.
+      step: `(keys, state, data) -> (state, info)`, one level for all replicates.
+      retrain: `(keys, variables, masks, data) -> (variables, info)`, F alone, for controls.
+      num_correct: `(variables, data) -> count` of right answers, [seed].
+      prune: M for one replicate.
+      epoch_steps: Optimizer steps an epoch.
+    """
+
+    schedule: Int[np.ndarray, "level tensor_or_one"]
+    blocks: BlockPartition
+    start: Callable[..., ImpState]
+    step: Callable[..., Any]
+    retrain: Callable[..., Any]
+    num_correct: Callable[..., Array]
+    prune: Callable[..., Masks]
+    epoch_steps: int
+
+
+def make_scheme(
+    apply_fn: ApplyFn,
+    *,
+    blocks: BlockPartition,
+    leaf_sizes: tuple[int, ...],
+    num_examples: int,
+    num_levels: int,
+    prune_config: PruneConfig,
+    train_config: TrainConfig,
+    execution: Execution,
+    score: str = "magnitude",
+    policy: Augmentation = "none",
+    on_progress: Callable[[int, int, float], None] | None = None,
+) -> Scheme:
+    """Builds M, F and T and lifts them over the seed axis.
+
+    Args:
+      apply_fn: The network.
+      blocks: Partition, which also says what is prunable.
+      leaf_sizes: Number of weights of each leaf in tree order.
+      num_examples: Of the training set.
+      num_levels: The dense level included.
+      prune_config: Of M.
+      train_config: Of F.
+      execution: Driver and strategy.
+      score: Name in `imp_rg.imp.saliency.SCORES`.
+      policy: Augmentation.
+      on_progress: Called by the dispatching driver with (replicate, step, loss).
+
+    Returns:
+      The scheme.
+
+    Raises:
+      ValueError: If a level would keep too few weights or a batch exceeds the data.
+    """
+    sizes = tuple(s for s, can in zip(leaf_sizes, blocks.prunable, strict=True) if can)
+    schedule = prune_schedule(sizes, prune_config, num_levels=num_levels)
+    kept = sum(sizes) - int(schedule.sum())
+    if kept < len(blocks.names):
+        raise ValueError(
+            f"levels: the last level must keep a weight for each of {len(blocks.names)} blocks, "
+            f"got {num_levels - 1} levels, which keep {kept}"
+        )
+    driver, strategy = execution
+    train_fn = make_train_fn(
+        apply_fn, make_optimizer(train_config), config=train_config, driver=driver, policy=policy
+    )
+    is_host = driver == "dispatch" and not is_accelerator()
+    imp_step = make_imp_step(
+        train_fn,
+        SCORES[score],
+        prunable=blocks.prunable,
+        schedule=schedule,
+        data_order=train_config.data_order,
+        prune_fn=prune_masks_on_host if is_host else prune_masks,
+    )
+    if driver == "scan" and strategy != "vmap":
+        imp_step, train_fn = jax.jit(imp_step), jax.jit(train_fn, static_argnames=("start", "stop"))
+
+    def options(replicate):
+        if driver != "dispatch" or on_progress is None:
+            return {}
+        return {"on_progress": functools.partial(on_progress, replicate)}
+
+    def start(replicate, key, variables, data):
+        del replicate
+        return start_state(key, variables, data, train_fn=train_fn, config=train_config)
+
+    def step(replicate, key, state, data):
+        return imp_step(key, state, data, **options(replicate))
+
+    def retrain(replicate, key, variables, masks, data):
+        del replicate
+        return train_fn(key, variables, masks, data)
+
+    count = make_count_fn(apply_fn, driver=driver)
+    return Scheme(
+        schedule=schedule,
+        blocks=blocks,
+        start=map_replicates(start, strategy),
+        step=map_replicates(step, strategy),
+        retrain=map_replicates(retrain, strategy),
+        num_correct=map_replicates(lambda _, variables, data: count(variables, data), strategy),
+        prune=prune_masks_on_host if is_host else jax.jit(prune_masks, static_argnames="prunable"),
+        epoch_steps=steps_per_epoch(num_examples, train_config),
+    )
+
+
+def run_level(
+    scheme: Scheme, keys: Key, state: ImpState, data: Batch, test_data: Batch
+) -> tuple[ImpState, LevelRecord]:
+    """Runs one level for all replicates and reads what it left.
+
+    Args:
+      scheme: From `make_scheme`.
+      keys: One key a replicate, [seed]; the same at every level.
+      state: Stacked states.
+      data: Training data.
+      test_data: Held-out data.
+
+    Returns:
+      The new stacked state and the level's record.
+
+    References:
+      Redman et al., arXiv:2110.03210, Sec. 3; points of the flow: house definition.
+    """
+    previous = state.variables.params
+    state, info = scheme.step(keys, state, data)
+    flow, leaf_survivors = _observe(previous, state, blocks=scheme.blocks)
+    record = LevelRecord(
+        flow=flow,
+        leaf_survivors=leaf_survivors,
+        train_loss=jnp.mean(info.train.loss[:, -scheme.epoch_steps :], axis=1),
+        test_metric=scheme.num_correct(state.variables, test_data),
+        is_finite=info.train.is_finite,
+    )
+    record: LevelRecord = jax.device_get(record)
+    percent = 100.0 * record.test_metric.astype(float) / test_data.y.shape[0]
+    return state, record._replace(test_metric=percent)
+
+
+@functools.partial(jax.jit, static_argnames="blocks")
+def _observe(previous: Variables, state: ImpState, *, blocks: BlockPartition):
+    """Flow at the three points, and survivors by leaf, for all replicates in one pass."""
+
+    def observe(previous_params, state):
+        trained = flow_point(state.variables.params, state.masks, blocks=blocks)
+        rewound = flow_point(state.rewind.params, state.masks, blocks=blocks)
+        postprune = flow_point(previous_params, state.masks, blocks=blocks)
+        points = jax.tree.map(lambda *p: jnp.stack(p), trained, rewound, postprune)
+        leaves = [jnp.sum(m, dtype=jnp.int32) for m in jax.tree.leaves(state.masks)]
+        return points, jnp.stack(leaves)
+
+    return jax.vmap(observe)(previous, state)

@@ -1,0 +1,262 @@
+"""The refine operator F: an Optax loop on masked weights, with two drivers and equal numbers.
+
+``scan`` is one traceable program for a whole level, for accelerators and networks without
+convolutions. ``dispatch`` calls one jitted, donated step from Python: on CPUs XLA runs gradients of
+convolutions inside a loop 7 to 30 times slower than outside (jax-ml/jax#12868).
+"""
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from imp_rg.config import TrainConfig, require
+from imp_rg.data.augment import Augmentation, augment
+from imp_rg.imp.replicates import num_usable_cores
+from imp_rg.pytree import apply_masks
+from imp_rg.types import ApplyFn, Array, Float, Int, Key, TrainFn, Variables
+
+Driver = Literal["scan", "dispatch"]
+Progress = Callable[[int, float], None]
+
+STEPS_PER_SLICE = 10
+"""Steps a dispatching replicate takes before it yields its core and reports."""
+
+_cores = threading.BoundedSemaphore(num_usable_cores())
+
+
+class TrainInfo(NamedTuple):
+    """What was seen while training one level.
+
+    Attributes:
+      loss: Mean cross-entropy of each step's batch, nats, [step].
+      is_finite: Whether every loss was finite.
+    """
+
+    loss: Float[Array, " step"]
+    is_finite: Array
+
+
+class BatchPlan(NamedTuple):
+    """Which examples each step sees.
+
+    Attributes:
+      indices: Rows of the data set, [step batch].
+      weights: 1 for an example, 0 where an incomplete last batch is filled up, [step batch].
+    """
+
+    indices: Int[Array, "step batch"]
+    weights: Float[Array, "step batch"]
+
+
+def learning_rate(step: Array, config: TrainConfig) -> Float[Array, ""]:
+    """Learning rate at a step of the schedule, from Optax's schedules.
+
+    Linear warm-up multiplies the schedule proper, which is counted from step 0.
+
+    References:
+      House definition; step schedule as in protocols of Redman et al., App. A.
+    """
+    if config.schedule == "cosine":
+        proper = optax.cosine_decay_schedule(config.learning_rate, config.num_steps)
+    elif config.schedule == "constant":
+        proper = optax.constant_schedule(config.learning_rate)
+    else:
+        drops = {round(m * config.num_steps): 0.1 for m in config.milestones}
+        proper = optax.piecewise_constant_schedule(config.learning_rate, drops)
+    warmup = jnp.minimum(1.0, (step + 1) / max(config.warmup_steps, 1))
+    return jnp.asarray(proper(step) * warmup, jnp.float32)
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformationExtraArgs:
+    """SGD whose learning rate is set from the step of the schedule, not from its own count.
+
+    A rewound level starts with fresh momentum but in the middle of the schedule, so the two counts
+    differ. Weight decay is added before momentum, as PyTorch does.
+    """
+
+    def sgd(learning_rate):
+        return optax.chain(
+            optax.add_decayed_weights(config.weight_decay),
+            optax.sgd(learning_rate, config.momentum or None, config.nesterov),
+        )
+
+    return optax.inject_hyperparams(sgd)(learning_rate=config.learning_rate)
+
+
+def steps_per_epoch(num_examples: int, config: TrainConfig) -> int:
+    """Optimizer steps in one pass over the data.
+
+    Raises:
+      ValueError: If a batch is larger than the data.
+    """
+    require(
+        config.batch_size <= num_examples,
+        "batch_size",
+        f"must not exceed the {num_examples} training examples",
+        config.batch_size,
+    )
+    full, left = divmod(num_examples, config.batch_size)
+    return full + (left > 0 and config.last_batch == "keep")
+
+
+def plan_batches(
+    key: Key, num_examples: int, config: TrainConfig, *, start: int, stop: int
+) -> BatchPlan:
+    """Draws the data order of steps [start, stop): a new permutation each epoch.
+
+    Step s is batch s mod steps-per-epoch of its epoch, so a level that starts in the middle of the
+    schedule skips the batches before it, as open_lth does.
+    """
+    per_epoch = steps_per_epoch(num_examples, config)
+    padding = max(per_epoch * config.batch_size - num_examples, 0)
+
+    def epoch_rows(epoch):
+        order = jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
+        order = jnp.concatenate([order, jnp.full(padding, -1, order.dtype)])
+        return order[: per_epoch * config.batch_size].reshape(per_epoch, -1)
+
+    first = start // per_epoch
+    epochs = jnp.arange(first, -(-stop // per_epoch))
+    rows = jax.vmap(epoch_rows)(epochs).reshape(-1, config.batch_size)
+    rows = rows[start - first * per_epoch : stop - first * per_epoch]
+    return BatchPlan(indices=jnp.maximum(rows, 0), weights=(rows >= 0).astype(jnp.float32))
+
+
+def make_train_step(
+    apply_fn: ApplyFn,
+    tx: optax.GradientTransformationExtraArgs,
+    *,
+    config: TrainConfig,
+    policy: Augmentation = "none",
+):
+    """Builds one step of F, a pure function to be scanned or dispatched.
+
+    Args:
+      apply_fn: The network.
+      tx: An Optax optimizer with an injected learning rate, see `make_optimizer`.
+      config: Schedule.
+      policy: Augmentation, see `imp_rg.data.augment`.
+
+    Returns:
+      `train_step(carry, key, masks, data, batch, step) -> (carry, loss)`; the carry is the pair
+      of variables and optimizer state, the batch one row of a `BatchPlan`.
+    """
+
+    def loss_fn(params, batch_stats, x, y, weights):
+        variables = Variables(params=params, batch_stats=batch_stats)
+        # Without padding, no weights: a masked batch mean costs time and rounding.
+        is_padded = config.last_batch == "keep"
+        logits, stats = apply_fn(
+            variables, x, is_training=True, weights=weights if is_padded else None
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return jnp.sum(losses * weights) / jnp.sum(weights), stats
+
+    def train_step(carry, key, masks, data, batch, step):
+        variables, opt_state = carry
+        x = augment(jax.random.fold_in(key, step), data.x[batch.indices], policy=policy)
+        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            variables.params, variables.batch_stats, x, data.y[batch.indices], batch.weights
+        )
+        opt_state.hyperparams["learning_rate"] = learning_rate(step, config)
+        # Masked gradients keep pruned weights at exactly 0 through momentum and weight decay.
+        grads = apply_masks(grads, masks)
+        updates, opt_state = tx.update(grads, opt_state, variables.params)
+        params = optax.apply_updates(variables.params, updates)
+        return (Variables(params=params, batch_stats=stats), opt_state), loss
+
+    return train_step
+
+
+def make_train_fn(
+    apply_fn: ApplyFn,
+    tx: optax.GradientTransformationExtraArgs,
+    *,
+    config: TrainConfig,
+    driver: Driver,
+    policy: Augmentation = "none",
+) -> TrainFn:
+    """Builds the refine operator F.
+
+    Args:
+      apply_fn: The network.
+      tx: Optimizer; every call starts it afresh.
+      config: Schedule, batches, order.
+      driver: ``scan`` (traceable) or ``dispatch`` (a Python loop that jits its own step and takes
+        an optional `on_progress(step, loss)`).
+      policy: Augmentation, see `imp_rg.data.augment`.
+
+    Returns:
+      `train_fn(key, variables, masks, data, *, start, stop) -> (variables, TrainInfo)`, which runs
+      the steps [start, stop) of the schedule; by default those of a rewound level.
+
+    References:
+      Redman et al., arXiv:2110.03210, Sec. 3 (operator F).
+    """
+    train_step = make_train_step(apply_fn, tx, config=config, policy=policy)
+    make_driver = _make_scan if driver == "scan" else _make_dispatch
+    return make_driver(train_step, tx, config)
+
+
+def _segment(start: int | None, stop: int | None, config: TrainConfig) -> tuple[int, int]:
+    return (
+        config.first_step if start is None else start,
+        config.num_steps if stop is None else stop,
+    )
+
+
+def _prepare(key, variables, masks, num_examples, start, stop, *, tx, config):
+    """Masked starting point, fresh optimizer, keys and data order of steps [start, stop)."""
+    order_key, augment_key = jax.random.split(key)
+    params = apply_masks(variables.params, masks)
+    carry = (Variables(params=params, batch_stats=variables.batch_stats), tx.init(params))
+    plan = plan_batches(order_key, num_examples, config, start=start, stop=stop)
+    return carry, augment_key, plan
+
+
+def _make_scan(train_step, tx, config: TrainConfig):
+    def train_fn(key, variables, masks, data, *, start=None, stop=None):
+        start, stop = _segment(start, stop, config)
+        carry, augment_key, plan = _prepare(
+            key, variables, masks, data.x.shape[0], start, stop, tx=tx, config=config
+        )
+
+        def body(carry, xs):
+            return train_step(carry, augment_key, masks, data, *xs)
+
+        (variables, _), loss = jax.lax.scan(body, carry, (plan, jnp.arange(start, stop)))
+        return variables, TrainInfo(loss=loss, is_finite=jnp.all(jnp.isfinite(loss)))
+
+    return train_fn
+
+
+def _make_dispatch(train_step, tx, config: TrainConfig):
+    prepare = jax.jit(functools.partial(_prepare, tx=tx, config=config), static_argnums=(3, 4, 5))
+    step_fn = jax.jit(train_step, donate_argnums=0)
+
+    def train_fn(
+        key, variables, masks, data, *, start=None, stop=None, on_progress: Progress | None = None
+    ):
+        start, stop = _segment(start, stop, config)
+        carry, augment_key, plan = prepare(key, variables, masks, data.x.shape[0], start, stop)
+        # Rows of a host array as arguments: slicing on the device would compile once per segment.
+        plan, losses = jax.device_get(plan), []
+        for first in range(start, stop, STEPS_PER_SLICE):
+            last = min(first + STEPS_PER_SLICE, stop)
+            with _cores:  # more replicates than cores take turns, so that none lags behind
+                for step in range(first, last):
+                    batch = jax.tree.map(lambda rows, row=step - start: rows[row], plan)
+                    carry, loss = step_fn(carry, augment_key, masks, data, batch, step)
+                    losses.append(loss)
+                jax.block_until_ready(carry)
+            if on_progress is not None:
+                on_progress(last, float(losses[-1]))
+        loss = jnp.stack(losses)
+        return carry[0], TrainInfo(loss=loss, is_finite=jnp.all(jnp.isfinite(loss)))
+
+    return train_fn

@@ -1,0 +1,1 @@
+"""Everything that touches files: run folders, resumable state, tickets, tables."""

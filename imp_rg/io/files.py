@@ -1,0 +1,44 @@
+"""Atomic writes: a reader, or the next start after a crash, sees the old file or the new one."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file through a temporary one beside it, flushed to disk before the rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON."""
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Writes a table; floats in the shortest form that reads back to the same bits."""
+    write_bytes(path, frame.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+      ValueError: If the file is not JSON, in one line.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: must be a readable JSON file, got {error}") from error

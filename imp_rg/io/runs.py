@@ -1,0 +1,131 @@
+"""A run folder: where each file lies, and whether it belongs to the settings at hand."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from imp_rg.imp.replicates import num_usable_cores
+from imp_rg.io.files import read_json, write_json
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "imp-rg")
+
+
+class RunFolder:
+    """Paths of one run, checked against its settings when opened.
+
+    Attributes:
+      path: The folder.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, fresh: bool):
+        """Opens or creates the folder.
+
+        Args:
+          path: Where.
+          settings: Resolved settings, JSON types only.
+          fresh: Whether a run that is there already is thrown away.
+
+        Raises:
+          ValueError: If the folder holds something that is not a run, or a run made with other
+            settings (they are listed).
+          OSError: If it cannot be written.
+        """
+        self.path = path
+        settings = json.loads(json.dumps(settings))
+        if fresh and self.config.exists():
+            shutil.rmtree(path)
+        if self.config.exists():
+            _check_same(path, read_json(self.config), settings)
+        elif path.exists() and any(path.iterdir()):
+            raise ValueError(f"out: must be empty or a run folder, {path} holds something else")
+        else:
+            write_json(self.config, settings)
+
+    @property
+    def config(self) -> Path:
+        """Every resolved setting."""
+        return self.path / "config.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, commit, command, seconds."""
+        return self.path / "environment.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What resuming needs."""
+        return self.path / "checkpoints"
+
+    def table(self, name: str) -> Path:
+        """One of flow, null_flow, metrics, timing, spectrum."""
+        return self.path / f"{name}.csv"
+
+    def ticket(self, seed: int, level: int) -> Path:
+        """Rewind variables and masks of one seed and level."""
+        return self.path / "tickets" / f"seed{seed}-level{level:02d}.safetensors"
+
+
+def config_hash(settings: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that name a set of settings."""
+    canonical = json.dumps(settings, sort_keys=True).encode()
+    return hashlib.sha256(canonical).hexdigest()[:8]
+
+
+def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    names = sorted(set(there) | set(here))
+    differing = [
+        f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
+        for name in names
+        if there.get(name) != here.get(name)
+    ]
+    if differing:
+        raise ValueError(
+            f"out: {path} holds a run with other settings ({'; '.join(differing)}); "
+            "choose another --out, or --fresh to throw that run away"
+        )
+
+
+def describe_environment(*, command: str, seconds: float) -> dict[str, Any]:
+    """What a reader needs to repeat a run: versions, device, commit, command, time, memory."""
+    device = jax.devices()[0]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "command": command,
+        "commit": _commit(),
+        "device": f"{jax.default_backend()} ({device.device_kind})",
+        "cores": num_usable_cores(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "seconds": round(seconds, 1),
+        # Linux counts kilobytes, macOS bytes.
+        "peak_memory_gb": round(peak / (1e9 if sys.platform == "darwin" else 1e6), 2),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", os.fspath(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

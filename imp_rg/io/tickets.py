@@ -1,0 +1,29 @@
+"""Tickets as safetensors: rewind variables and masks, readable without this package."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.numpy import save
+
+from imp_rg.io.files import write_bytes
+from imp_rg.pytree import to_flat
+from imp_rg.types import Masks, Variables
+
+
+def write_ticket(path: Path, rewind: Variables, masks: Masks, metadata: Mapping[str, str]) -> None:
+    """Writes one ticket.
+
+    Names are leaf paths under ``params/``, ``batch_stats/`` and ``masks/``; masks are bool. The
+    rewind weights are stored unmasked: the ticket is their product.
+
+    Args:
+      path: File to write, ``.safetensors``.
+      rewind: Variables at the rewind step.
+      masks: Of the level.
+      metadata: Strings for the header (config hash, seed, level, density).
+
+    References:
+      House definition; a ticket is (masks, rewind weights), Redman et al., Sec. 2.1.
+    """
+    tree = {"params": rewind.params, "batch_stats": rewind.batch_stats, "masks": masks}
+    write_bytes(path, save(to_flat(tree), dict(metadata)))

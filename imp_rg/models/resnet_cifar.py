@@ -1,0 +1,171 @@
+"""ResNets for small images, depths 6 D + 2 (He et al. 2016, Sec. 4.2; as open_lth builds them).
+
+A 3x3 stem, three stages of D basic blocks with 16, 32 and 64 channels, global average pooling and a
+linear head. The first blocks of stages 2 and 3 halve the resolution.
+"""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from imp_rg.models.base import KERNEL_INIT, Partitions
+
+Shortcut = Literal["projection", "pad"]
+GammaInit = Literal["one", "uniform"]
+
+PRUNABLE = ("stem/kernel", "stage*/conv*/kernel", "stage*/shortcut/kernel", "head/kernel")
+"""Every convolution and the head, as in the Elastic Lottery Ticket study; never norms or biases."""
+
+STAGE_CHANNELS = (16, 32, 64)
+
+
+class Block(nn.Module):
+    """Basic residual block: two 3x3 convolutions, post-activation.
+
+    Attributes:
+      channels: Output channels.
+      stride: Of the first convolution.
+      shortcut: 1x1 convolution with norm (option B of He et al.), or subsampling and zero padding
+        (option A), where the shape changes.
+      gamma_init: Of the norms' scales.
+      dtype: Of the computation.
+    """
+
+    channels: int
+    stride: int
+    shortcut: Shortcut
+    gamma_init: GammaInit
+    dtype: jnp.dtype | None
+
+    @nn.compact
+    def __call__(self, x, *, is_training: bool, mask=None):
+        """Maps [example height width channel] to the block's resolution and channels."""
+        norm = _norm_fn(self.gamma_init, is_training, mask, self.dtype)
+        y = nn.relu(norm("norm1")(_conv(self.channels, 3, self.stride, self.dtype, "conv1")(x)))
+        y = norm("norm2")(_conv(self.channels, 3, 1, self.dtype, "conv2")(y))
+        if x.shape != y.shape and self.shortcut == "projection":
+            x = _conv(self.channels, 1, self.stride, self.dtype, "shortcut")(x)
+            x = norm("shortcut_norm")(x)
+        elif x.shape != y.shape:
+            extra = self.channels - x.shape[-1]
+            x = x[:, :: self.stride, :: self.stride]
+            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
+        return nn.relu(x + y)
+
+
+class Stage(nn.Module):
+    """Residual blocks ``block0`` ... of one resolution."""
+
+    num_blocks: int
+    channels: int
+    stride: int
+    shortcut: Shortcut
+    gamma_init: GammaInit
+    dtype: jnp.dtype | None
+
+    @nn.compact
+    def __call__(self, x, *, is_training: bool, mask=None):
+        """Maps [example height width channel] through all blocks; only the first may stride."""
+        for i in range(self.num_blocks):
+            x = Block(
+                channels=self.channels,
+                stride=self.stride if i == 0 else 1,
+                shortcut=self.shortcut,
+                gamma_init=self.gamma_init,
+                dtype=self.dtype,
+                name=f"block{i}",
+            )(x, is_training=is_training, mask=mask)
+        return x
+
+
+class ResNetCifar(nn.Module):
+    """ResNet-(6 D + 2) for images of any size and channel count.
+
+    Attributes:
+      blocks_per_stage: D; 2, 3, 5, 7, 9 for ResNet-14, 20, 32, 44, 56.
+      num_classes: Outputs.
+      width: Multiplies the channels of all stages.
+      shortcut: See `Block`.
+      gamma_init: ``one``, or ``uniform`` on (0, 1) as open_lth draws it.
+      dtype: Of the computation; parameters and statistics stay float32.
+    """
+
+    blocks_per_stage: int
+    num_classes: int
+    width: float = 1.0
+    shortcut: Shortcut = "projection"
+    gamma_init: GammaInit = "one"
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x, *, is_training: bool = False, weights=None):
+        """Logits [example num_classes] of normalised images [example height width channel].
+
+        `weights` [example] of 0 leave examples out of the batch statistics.
+        """
+        mask = None if weights is None else (weights > 0)[:, None, None, None]
+        channels = [max(1, round(c * self.width)) for c in STAGE_CHANNELS]
+        norm = _norm_fn(self.gamma_init, is_training, mask, self.dtype)
+        x = nn.relu(norm("stem_norm")(_conv(channels[0], 3, 1, self.dtype, "stem")(x)))
+        for i, c in enumerate(channels):
+            x = Stage(
+                num_blocks=self.blocks_per_stage,
+                channels=c,
+                stride=1 if i == 0 else 2,
+                shortcut=self.shortcut,
+                gamma_init=self.gamma_init,
+                dtype=self.dtype,
+                name=f"stage{i + 1}",
+            )(x, is_training=is_training, mask=mask)
+        x = jnp.mean(x, axis=(1, 2))
+        return nn.Dense(self.num_classes, kernel_init=KERNEL_INIT, dtype=self.dtype, name="head")(x)
+
+
+def _conv(channels: int, size: int, stride: int, dtype, name: str) -> nn.Module:
+    pad = size // 2  # as PyTorch pads; XLA's SAME would shift strided convolutions by one pixel
+    return nn.Conv(
+        channels,
+        (size, size),
+        (stride, stride),
+        padding=((pad, pad), (pad, pad)),
+        use_bias=False,
+        kernel_init=KERNEL_INIT,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def _norm_fn(gamma_init: GammaInit, is_training: bool, mask, dtype):
+    scale_init = nn.initializers.ones if gamma_init == "one" else jax.nn.initializers.uniform(1.0)
+
+    def norm(name: str):
+        module = nn.BatchNorm(
+            use_running_average=not is_training,
+            momentum=0.9,
+            epsilon=1e-5,
+            scale_init=scale_init,
+            dtype=dtype,
+            name=name,
+        )
+        return lambda x: module(x, mask=mask)
+
+    return norm
+
+
+def partitions(blocks_per_stage: int, shortcut: Shortcut) -> Partitions:
+    """Residual blocks, stages (the "residual blocks" of the paper's Sec. 5.1), or tensors."""
+    stages = {f"stage{s}": (f"stage{s}",) for s in (1, 2, 3)}
+    blocks = {
+        f"stage{s}/block{b}": (f"stage{s}/block{b}",)
+        for s in (1, 2, 3)
+        for b in range(blocks_per_stage)
+    }
+    layers = ["stem"]
+    for block in blocks:
+        layers += [f"{block}/conv1", f"{block}/conv2"]
+        if shortcut == "projection" and block in ("stage2/block0", "stage3/block0"):
+            layers.append(f"{block}/shortcut")
+    layers.append("head")
+    return {"block": blocks, "stage": stages, "layer": {name: (name,) for name in layers}}

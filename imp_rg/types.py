@@ -1,0 +1,120 @@
+"""The words every module shares: trees, batches and the kinds of functions that act on them.
+
+Axis glossary, in the order in which axes always stand:
+
+* ``seed``: replicates that differ by their key only;
+* ``level``: prunings done, 0 is dense;
+* ``point``: where within a level the flow is read, see `POINTS`;
+* ``block``: parts of the network whose share of the weight magnitude flows;
+* ``example height width channel``: data, batch axis first.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+Params = Any
+"""Nested dict of arrays: the trainable weights."""
+
+Masks = Any
+"""Nested dict of bool arrays, leaf by leaf of the shape of `Params`; True keeps a weight."""
+
+Scores = Any
+"""Nested dict of float arrays, leaf by leaf of the shape of `Params`; the smallest go first."""
+
+Key = PRNGKeyArray
+
+POINTS = ("trained", "rewound", "postprune")
+"""Weights of which the flow is read at level n.
+
+``trained``: trained at level n under the masks of level n; ``rewound``: the rewind weights under
+the masks of level n; ``postprune``: the weights trained at level n-1 under the masks of level n
+(level 0 has none).
+"""
+
+
+class Variables(NamedTuple):
+    """What a network carries.
+
+    Attributes:
+      params: Trainable weights.
+      batch_stats: Running means and variances of batch normalisation; empty without.
+    """
+
+    params: Params
+    batch_stats: Any
+
+
+class Batch(NamedTuple):
+    """A data set on the device, or a part of it.
+
+    Attributes:
+      x: Images in raw pixel units, uint8 or float, [example height width channel].
+      y: Labels, [example].
+    """
+
+    x: Array
+    y: Int[Array, " example"]
+
+
+@runtime_checkable
+class ApplyFn(Protocol):
+    """A network as a pure function of raw images."""
+
+    def __call__(
+        self, variables: Variables, x: Array, *, is_training: bool, weights: Array | None = None
+    ) -> tuple[Float[Array, "example num_classes"], Any]:
+        """Returns logits and the new batch statistics (unchanged when not training)."""
+        ...
+
+
+@runtime_checkable
+class ScoreFn(Protocol):
+    """Ranks weights; the lowest scores are pruned first."""
+
+    def __call__(self, key: Key, params: Params, masks: Masks) -> Scores:
+        """Returns one finite, non-negative score a weight."""
+        ...
+
+
+@runtime_checkable
+class TrainFn(Protocol):
+    """The refine operator F: trains masked weights on data."""
+
+    def __call__(
+        self,
+        key: Key,
+        variables: Variables,
+        masks: Masks,
+        data: Batch,
+        *,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> tuple[Variables, Any]:
+        """Trains steps [start, stop) of the schedule; pruned weights stay zero."""
+        ...
+
+
+def is_accelerator() -> bool:
+    """Whether JAX computes on something other than the CPU. House definition."""
+    return jax.default_backend() != "cpu"
+
+
+__all__ = [
+    "POINTS",
+    "ApplyFn",
+    "Array",
+    "Batch",
+    "Bool",
+    "Float",
+    "Int",
+    "Key",
+    "Masks",
+    "Params",
+    "ScoreFn",
+    "Scores",
+    "TrainFn",
+    "Variables",
+    "is_accelerator",
+]
