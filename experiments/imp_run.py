@@ -128,14 +128,19 @@ def report(folder: RunFolder, console: Console) -> None:
 
 
 def _run_keys(config: "Config") -> Key:
-    return jnp.stack([jax.random.split(jax.random.key(seed))[1] for seed in config.seed_list])
+    return _split_seeds(config)[:, 1]
+
+
+def _split_seeds(config: "Config") -> Key:
+    """Two keys a replicate: for the initial weights and for the run, [seed 2]."""
+    seeds = jnp.array(config.seed_list)
+    return jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds)
 
 
 def _start(config: "Config", setup: Setup, run_keys: Key, train_data: Batch) -> RunState:
     """Initial variables, the rewind point, and the null that needs no weights."""
     init_fn = jax.jit(lambda key: setup.model.init(key, setup.input_shape))
-    init_keys = [jax.random.split(jax.random.key(seed))[0] for seed in config.seed_list]
-    initial = stack([init_fn(key) for key in init_keys])
+    initial = stack([init_fn(key) for key in _split_seeds(config)[:, 0]])
     record = empty_record(
         num_seeds=config.seeds,
         num_levels=config.levels + 1,

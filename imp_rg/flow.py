@@ -11,7 +11,7 @@ import numpy as np
 
 from imp_rg.blocks import BlockPartition
 from imp_rg.pytree import apply_masks, check_same_structure
-from imp_rg.types import Array, Float, Int, Masks, Params
+from imp_rg.types import AnyArray, Array, Float, Int, Masks, Num, Params
 
 ROW = 256
 """Partial sums run over at most this many terms, which keeps float32 sums of 1e8 terms exact to
@@ -27,26 +27,26 @@ class FlowPoint(NamedTuple):
       total: Sum of abs(m theta) over all weights of the network, prunable or not.
     """
 
-    magnitude: Float[Array, "*axes block"]
-    surviving: Int[Array, "*axes block"]
-    total: Float[Array, "*axes"]
+    magnitude: Float[AnyArray, "*axes block"]
+    surviving: Num[AnyArray, "*axes block"]
+    total: Float[AnyArray, "*axes"]
 
     @property
-    def magnitude_share(self) -> Float[Array, "*axes block"]:
+    def magnitude_share(self) -> Float[AnyArray, "*axes block"]:
         """M_i, share of all prunable magnitude; sums to 1, NaN if nothing survives (Eq. 13)."""
         return self.magnitude / self.magnitude.sum(axis=-1, keepdims=True)
 
     @property
-    def param_share(self) -> Float[Array, "*axes block"]:
+    def param_share(self) -> Float[AnyArray, "*axes block"]:
         """P_i, share of the surviving weight count; sums to 1 (Redman et al., Sec. 4)."""
         return self.surviving / self.surviving.sum(axis=-1, keepdims=True)
 
     @property
-    def share_all(self) -> Float[Array, "*axes block"]:
+    def share_all(self) -> Float[AnyArray, "*axes block"]:
         """Share of the magnitude of all weights, never-pruned ones included."""
         return self.magnitude / self.total[..., None]
 
-    def share_blocks(self, num_listed: int) -> Float[Array, "*axes listed"]:
+    def share_blocks(self, num_listed: int) -> Float[AnyArray, "*axes listed"]:
         """Share of the magnitude within the first `num_listed` blocks, ``rest`` left out."""
         listed = self.magnitude[..., :num_listed]
         return listed / listed.sum(axis=-1, keepdims=True)

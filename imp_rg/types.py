@@ -12,7 +12,8 @@ Axis glossary, in the order in which axes always stand:
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 Params = Any
 """Nested dict of arrays: the trainable weights."""
@@ -22,6 +23,8 @@ Masks = Any
 
 Scores = Any
 """Nested dict of float arrays, leaf by leaf of the shape of `Params`; the smallest go first."""
+
+AnyArray = Array | np.ndarray
 
 Key = PRNGKeyArray
 
@@ -103,6 +106,7 @@ def is_accelerator() -> bool:
 
 __all__ = [
     "POINTS",
+    "AnyArray",
     "ApplyFn",
     "Array",
     "Batch",
@@ -111,6 +115,7 @@ __all__ = [
     "Int",
     "Key",
     "Masks",
+    "Num",
     "Params",
     "ScoreFn",
     "Scores",

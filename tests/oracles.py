@@ -97,3 +97,35 @@ def simulate_gaussian_null(sizes, scales, block_of, densities, *, seed):
             if block >= 0:
                 shares[n, block] += magnitude / sum(kept)
     return shares
+
+
+def loop_prune(scores, masks, prunable, counts):
+    """Prunes one weight at a time: always the first of the lowest surviving scores."""
+    names = sorted(masks)
+    masks = {name: np.array(masks[name]) for name in names}
+    chosen = [name for name, can in zip(names, prunable, strict=True) if can]
+    groups = [[name] for name in chosen] if len(counts) > 1 else [chosen]
+    for group, count in zip(groups, counts, strict=True):
+        for _ in range(count):
+            alive = [
+                (float(scores[name][i]), k, i)
+                for k, name in enumerate(group)
+                for i in np.ndindex(masks[name].shape)
+                if masks[name][i]
+            ]
+            _, k, i = min(alive)
+            masks[group[k]][i] = False
+    return masks
+
+
+def loop_flow(params, masks, blocks):
+    """W_i and survivors by block, summed one leaf at a time in float64."""
+    num_blocks = max(blocks) + 1
+    magnitude, surviving, total = np.zeros(num_blocks), np.zeros(num_blocks, int), 0.0
+    for leaf, mask, block in zip(params, masks, blocks, strict=True):
+        kept = np.abs(np.asarray(leaf, float))[np.asarray(mask)]
+        total += kept.sum()
+        if block >= 0:
+            magnitude[block] += kept.sum()
+            surviving[block] += len(kept)
+    return magnitude, surviving, total

@@ -79,7 +79,6 @@ def write_cifar(
     *,
     num_train: int | None = None,
     num_test: int | None = None,
-    test_split: str = "test",
     file_format: str = "array_record",
 ) -> Path:
     """Write the first images of both splits with TFDS and return the builder directory."""

@@ -56,7 +56,13 @@ def map_replicates(fn: Callable[..., Any], strategy: Strategy) -> Callable[..., 
         rows = list(enumerate(zip(*(unstack(tree) for tree in own), strict=True)))
         if strategy == "loop" or num_replicates == 1:
             return stack([fn(i, *row, shared) for i, row in rows])
+        is_x64 = jax.config.jax_enable_x64
+
+        def run(item):
+            with jax.enable_x64(is_x64):  # a caller's context does not reach other threads
+                return fn(item[0], *item[1], shared)
+
         with ThreadPoolExecutor(max_workers=num_replicates) as pool:
-            return stack(list(pool.map(lambda item: fn(item[0], *item[1], shared), rows)))
+            return stack(list(pool.map(run, rows)))
 
     return mapped

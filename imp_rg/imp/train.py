@@ -163,7 +163,8 @@ def make_train_step(
         (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             variables.params, variables.batch_stats, x, data.y[batch.indices], batch.weights
         )
-        opt_state.hyperparams["learning_rate"] = learning_rate(step, config)
+        rate = opt_state.hyperparams["learning_rate"]
+        opt_state.hyperparams["learning_rate"] = learning_rate(step, config).astype(rate.dtype)
         # Masked gradients keep pruned weights at exactly 0 through momentum and weight decay.
         grads = apply_masks(grads, masks)
         updates, opt_state = tx.update(grads, opt_state, variables.params)
