@@ -35,6 +35,12 @@ setup(
     ],
     extras_require={
         "tfds": ["tensorflow>=2.20"],
-        "test": ["pytest>=8.3", "hypothesis>=6", "beartype>=0.22", "ruff>=0.14", "pyright>=1.1.400"],
+        "test": [
+            "pytest>=8.3",
+            "hypothesis>=6",
+            "beartype>=0.22",
+            "ruff>=0.14",
+            "pyright>=1.1.400",
+        ],
     },
 )

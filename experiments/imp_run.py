@@ -4,7 +4,7 @@ In: a config and its `Setup`. Out: a run folder (`imp_rg.io.runs`).
 """
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from imp_rg.io.tickets import write_ticket
 from imp_rg.pytree import from_flat, leaf_paths, to_flat
 from imp_rg.report import lead_rows, write_report
 from imp_rg.rg import gaussian_null_flow
-from imp_rg.types import Batch, Key, Params
+from imp_rg.types import Batch, Keys, Params
 
 if TYPE_CHECKING:
     from experiments.imp_flow import Config
@@ -127,17 +127,17 @@ def report(folder: RunFolder, console: Console) -> None:
     console.print(f"report: {page}", highlight=False)
 
 
-def _run_keys(config: "Config") -> Key:
+def _run_keys(config: "Config") -> Keys:
     return _split_seeds(config)[:, 1]
 
 
-def _split_seeds(config: "Config") -> Key:
+def _split_seeds(config: "Config") -> Any:
     """Two keys a replicate: for the initial weights and for the run, [seed 2]."""
     seeds = jnp.array(config.seed_list)
     return jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds)
 
 
-def _start(config: "Config", setup: Setup, run_keys: Key, train_data: Batch) -> RunState:
+def _start(config: "Config", setup: Setup, run_keys: Keys, train_data: Batch) -> RunState:
     """Initial variables, the rewind point, and the null that needs no weights."""
     init_fn = jax.jit(lambda key: setup.model.init(key, setup.input_shape))
     initial = stack([init_fn(key) for key in _split_seeds(config)[:, 0]])
@@ -171,7 +171,7 @@ def _record_gaussian(record: RunRecord, setup: Setup, initial: Params) -> None:
 
 
 def _record_nulls(
-    config: "Config", setup: Setup, keys: Key, state: RunState, level: int, train_data: Batch
+    config: "Config", setup: Setup, keys: Keys, state: RunState, level: int, train_data: Batch
 ) -> None:
     """Nulls of this level: all levels of those that prune once, this one of those that retrain."""
     rows = state.active
@@ -193,7 +193,7 @@ def _record_nulls(
 
 
 def _shuffled_flow(
-    config: "Config", setup: Setup, keys: Key, imp: ImpState, train_data: Batch
+    config: "Config", setup: Setup, keys: Keys, imp: ImpState, train_data: Batch
 ) -> FlowPoint:
     """Trains under the masks of this level, permuted within each tensor; fields [seed block]."""
     keys = jax.vmap(lambda key, level: jax.random.fold_in(key, config.levels + 2 + level))(

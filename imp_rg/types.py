@@ -12,6 +12,7 @@ Axis glossary, in the order in which axes always stand:
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jaxtyping
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
@@ -27,6 +28,9 @@ Scores = Any
 AnyArray = Array | np.ndarray
 
 Key = PRNGKeyArray
+
+Keys = jaxtyping.Key[Array, " seed"]
+"""One key a replicate."""
 
 POINTS = ("trained", "rewound", "postprune")
 """Weights of which the flow is read at level n.
@@ -114,6 +118,7 @@ __all__ = [
     "Float",
     "Int",
     "Key",
+    "Keys",
     "Masks",
     "Num",
     "Params",

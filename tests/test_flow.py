@@ -5,10 +5,10 @@ import pytest
 from oracles import loop_flow
 
 from imp_rg.blocks import BlockPartition
+from imp_rg.config import PruneConfig
 from imp_rg.flow import FlowPoint, FlowTrajectory, flow_point
 from imp_rg.imp.controls import null_flow, null_sources, shuffle_masks
 from imp_rg.imp.prune import prune_masks, prune_schedule
-from imp_rg.config import PruneConfig
 from imp_rg.models import make_model
 from imp_rg.rg import measure_spectrum
 

@@ -79,12 +79,17 @@ def test_initial_weights_are_kaiming_normal_not_truncated():
 
 
 def test_gamma_is_uniform_when_asked():
-    params = make_model("resnet56", num_classes=10, gamma_init="uniform").init(
-        jax.random.key(0), CIFAR
-    ).params
+    params = (
+        make_model("resnet56", num_classes=10, gamma_init="uniform")
+        .init(jax.random.key(0), CIFAR)
+        .params
+    )
     scales = np.concatenate(
-        [leaf for path, leaf in zip(leaf_paths(params), jax.tree.leaves(params), strict=True)
-         if path.endswith("norm1/scale")]
+        [
+            leaf
+            for path, leaf in zip(leaf_paths(params), jax.tree.leaves(params), strict=True)
+            if path.endswith("norm1/scale")
+        ]
     )
     assert 0 <= scales.min() < 0.05 and 0.95 < scales.max() <= 1
     assert scales.mean() == pytest.approx(0.5, abs=4 / np.sqrt(12 * scales.size))

@@ -5,7 +5,10 @@ import pytest
 
 from imp_rg.pytree import apply_masks, check_same_structure, from_flat, leaf_paths, matches, to_flat
 
-TREE = {"stage1": {"block0": {"conv1": {"kernel": jnp.ones((2, 3))}}}, "head": {"bias": jnp.ones(3)}}
+TREE = {
+    "stage1": {"block0": {"conv1": {"kernel": jnp.ones((2, 3))}}},
+    "head": {"bias": jnp.ones(3)},
+}
 
 
 def test_paths_are_slash_joined_in_leaf_order():

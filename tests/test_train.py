@@ -30,9 +30,9 @@ def network(name="resnet14", width=0.25):
 def sparse_masks(params, seed=0, density=0.5):
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda p: jnp.asarray(rng.random(p.shape) < density)
-        if p.ndim > 1
-        else jnp.ones(p.shape, bool),
+        lambda p: (
+            jnp.asarray(rng.random(p.shape) < density) if p.ndim > 1 else jnp.ones(p.shape, bool)
+        ),
         params,
     )
 
@@ -152,7 +152,9 @@ def test_padding_does_not_reach_loss_or_statistics(tiny_batch):
     for filler in (0, 200):
         padded = x.at[5:].set(filler)
         _, stats = apply_fn(variables, padded, is_training=True, weights=weights)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), stats, full)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), stats, full
+        )
 
 
 # Drivers and strategies give equal numbers
@@ -216,7 +218,9 @@ def test_dispatch_reports_progress_and_compiles_one_step(tiny_batch):
         return apply_fn(variables, x, **kwargs)
 
     config = TrainConfig(num_steps=25, batch_size=16, rewind_step=5)
-    train_fn = make_train_fn(counting_apply, make_optimizer(config), config=config, driver="dispatch")
+    train_fn = make_train_fn(
+        counting_apply, make_optimizer(config), config=config, driver="dispatch"
+    )
     variables = model.init(jax.random.key(0), SHAPE)
     masks = ones_masks(variables.params)
     seen = []

@@ -47,7 +47,9 @@ def make_count_fn(apply_fn: ApplyFn, *, driver: Driver) -> Callable[[Variables, 
             ]
         else:
             counts = jax.lax.map(
-                lambda batch: batch_correct(variables, data.x[batch[0]], data.y[batch[0]], batch[1]),
+                lambda batch: batch_correct(
+                    variables, data.x[batch[0]], data.y[batch[0]], batch[1]
+                ),
                 (rows, is_real),
             )
         return jnp.sum(jnp.asarray(counts))

@@ -28,9 +28,9 @@ from imp_rg.types import (
     Bool,
     Float,
     Int,
-    Key,
+    Keys,
     Masks,
-    Variables,
+    Params,
     is_accelerator,
 )
 
@@ -190,7 +190,7 @@ def make_scheme(
 
 
 def run_level(
-    scheme: Scheme, keys: Key, state: ImpState, data: Batch, test_data: Batch
+    scheme: Scheme, keys: Keys, state: ImpState, data: Batch, test_data: Batch
 ) -> tuple[ImpState, LevelRecord]:
     """Runs one level for all replicates and reads what it left.
 
@@ -223,7 +223,7 @@ def run_level(
 
 
 @functools.partial(jax.jit, static_argnames="blocks")
-def _observe(previous: Variables, state: ImpState, *, blocks: BlockPartition):
+def _observe(previous: Params, state: ImpState, *, blocks: BlockPartition):
     """Flow at the three points, and survivors by leaf, for all replicates in one pass."""
 
     def observe(previous_params, state):

@@ -14,7 +14,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_NO_PADDING = ((0, 0), (0, 0))
 
 
 def conv(
@@ -85,38 +84,38 @@ _conv_fast_gradients.defvjp(_conv_forward, _conv_backward)
 def _input_gradient(kernel: Array, cotangent: Array, strides: int, size: tuple[int, ...]) -> Array:
     """Convolve the zero-spread cotangent with the flipped kernel."""
     window = kernel.shape[0]
-    out_size = cotangent.shape[1:3]
     low = window - 1 - window // 2
+    sizes = zip(size, cotangent.shape[1:3], strict=True)
     # The spread cotangent is filled up to the `size + window - 1` that gives back `size`.
-    highs = [n - 1 + window // 2 - strides * (m - 1) for n, m in zip(size, out_size, strict=True)]
-    spread = _pad(cotangent, [(low, high, strides - 1) for high in highs])
+    padding = [(low, n - 1 + window // 2 - strides * (m - 1)) for n, m in sizes]
+    spread = cotangent
+    if strides > 1:  # a dilated input would take the slow kernel, so the zeros are written out
+        between = (0, 0, strides - 1)
+        zero = jnp.zeros((), cotangent.dtype)
+        spread = lax.pad(cotangent, zero, [(0, 0, 0), between, between, (0, 0, 0)])
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    return _valid_conv(spread, flipped, dilation=1)
+    return _unit_stride_conv(spread, flipped, padding)
 
 
 def _kernel_gradient(x: Array, cotangent: Array, strides: int, window: int) -> Array:
     """Slide the cotangent over the input, with the batch in the role of the channels."""
     half = window // 2
-    # Rows that no window reached are cut off (negative padding).
     sizes = zip(x.shape[1:3], cotangent.shape[1:3], strict=True)
-    highs = [strides * (m - 1) + window - half - n for n, m in sizes]
-    padded = _pad(x, [(half, high, 0) for high in highs])
-    gradient = _valid_conv(
-        padded.transpose(3, 1, 2, 0), cotangent.transpose(1, 2, 0, 3), dilation=strides
-    )
+    # Negative where the last rows were reached by no window: they are cut off.
+    padding = [(half, strides * (m - 1) + window - half - n) for n, m in sizes]
+    images, windows = x.transpose(3, 1, 2, 0), cotangent.transpose(1, 2, 0, 3)
+    gradient = _unit_stride_conv(images, windows, padding, dilation=strides)
     return gradient.transpose(1, 2, 0, 3)
 
 
-def _pad(x: Array, height_width: list[tuple[int, int, int]]) -> Array:
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *height_width, (0, 0, 0)])
-
-
-def _valid_conv(x: Array, kernel: Array, *, dilation: int) -> Array:
+def _unit_stride_conv(
+    x: Array, kernel: Array, padding: list[tuple[int, int]], dilation: int = 1
+) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
         (1, 1),
-        _NO_PADDING,
+        padding,
         rhs_dilation=(dilation, dilation),
         dimension_numbers=_DIMENSIONS,
     )
