@@ -29,6 +29,27 @@ STEPS_PER_SLICE = 10
 _cores = threading.BoundedSemaphore(num_usable_cores())
 
 
+@functools.cache
+def cpu_compiler_options() -> dict[str, str]:
+    """Compiler options that make kernel gradients on a CPU twice as fast, where XLA knows them.
+
+    By default XLA gives the kernel gradient of a convolution to a library that takes twice as long
+    for it as XLA's own loop: a step of ResNet-20 at 32x32 takes 0.43-0.46 s so and 0.62-0.64 s by
+    default (one replicate, 2 cores, jax 0.10.2).
+    """
+    if is_accelerator():
+        return {}
+    fusions = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    options = {"xla_cpu_experimental_ynn_fusion_type": fusions}
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=options).lower(0.0).compile()
+    except (
+        Exception
+    ):  # an experimental option: another XLA may not have it, and raises what it likes
+        return {}
+    return options
+
+
 class TrainInfo(NamedTuple):
     """What was seen while training one level.
 
@@ -238,7 +259,7 @@ def _make_scan(train_step, tx, config: TrainConfig):
 
 def _make_dispatch(train_step, tx, config: TrainConfig):
     prepare = jax.jit(functools.partial(_prepare, tx=tx, config=config), static_argnums=(3, 4, 5))
-    step_fn = jax.jit(train_step, donate_argnums=0)
+    step_fn = jax.jit(train_step, donate_argnums=0, compiler_options=cpu_compiler_options())
 
     def train_fn(
         key, variables, masks, data, *, start=None, stop=None, on_progress: Progress | None = None

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from imp_rg.models.base import KERNEL_INIT, Partitions
+from imp_rg.models.conv import conv
 
 Shortcut = Literal["projection", "pad"]
 GammaInit = Literal["one", "uniform"]
@@ -43,10 +44,10 @@ class Block(nn.Module):
     def __call__(self, x, *, is_training: bool, mask=None):
         """Maps [example height width channel] to the block's resolution and channels."""
         norm = _norm_fn(self.gamma_init, is_training, mask, self.dtype)
-        y = nn.relu(norm("norm1")(_conv(self.channels, 3, self.stride, self.dtype, "conv1")(x)))
-        y = norm("norm2")(_conv(self.channels, 3, 1, self.dtype, "conv2")(y))
+        y = nn.relu(norm("norm1")(Conv(self.channels, 3, self.stride, self.dtype, name="conv1")(x)))
+        y = norm("norm2")(Conv(self.channels, 3, 1, self.dtype, name="conv2")(y))
         if x.shape != y.shape and self.shortcut == "projection":
-            x = _conv(self.channels, 1, self.stride, self.dtype, "shortcut")(x)
+            x = Conv(self.channels, 1, self.stride, self.dtype, name="shortcut")(x)
             x = norm("shortcut_norm")(x)
         elif x.shape != y.shape:
             extra = self.channels - x.shape[-1]
@@ -108,7 +109,7 @@ class ResNetCifar(nn.Module):
         mask = None if weights is None else (weights > 0)[:, None, None, None]
         channels = [max(1, round(c * self.width)) for c in STAGE_CHANNELS]
         norm = _norm_fn(self.gamma_init, is_training, mask, self.dtype)
-        x = nn.relu(norm("stem_norm")(_conv(channels[0], 3, 1, self.dtype, "stem")(x)))
+        x = nn.relu(norm("stem_norm")(Conv(channels[0], 3, 1, self.dtype, name="stem")(x)))
         for i, c in enumerate(channels):
             x = Stage(
                 num_blocks=self.blocks_per_stage,
@@ -123,18 +124,21 @@ class ResNetCifar(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=KERNEL_INIT, dtype=self.dtype, name="head")(x)
 
 
-def _conv(channels: int, size: int, stride: int, dtype, name: str) -> nn.Module:
-    pad = size // 2  # as PyTorch pads; XLA's SAME would shift strided convolutions by one pixel
-    return nn.Conv(
-        channels,
-        (size, size),
-        (stride, stride),
-        padding=((pad, pad), (pad, pad)),
-        use_bias=False,
-        kernel_init=KERNEL_INIT,
-        dtype=dtype,
-        name=name,
-    )
+class Conv(nn.Module):
+    """Convolution without bias, `imp_rg.models.conv.conv` with a kernel of its own."""
+
+    channels: int
+    size: int
+    stride: int
+    dtype: jnp.dtype | None
+
+    @nn.compact
+    def __call__(self, x):
+        """Maps [example height width channel] to every `stride`-th pixel."""
+        shape = (self.size, self.size, x.shape[-1], self.channels)
+        kernel = self.param("kernel", KERNEL_INIT, shape)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        return conv(x, kernel, strides=self.stride)
 
 
 def _norm_fn(gamma_init: GammaInit, is_training: bool, mask, dtype):

@@ -1,0 +1,218 @@
+"""What limits a result, in words: each sentence appears when, and only when, its data say so.
+
+In: `RunTables`. Out: `Caveat`s. Thresholds: 5 % for curvature, one point of accuracy, the interval
+for everything else.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from imp_rg.report.folder import RunTables
+from imp_rg.report.lead import LEAD_NULLS
+from imp_rg.report.words import (
+    block_list,
+    count_text,
+    level_list,
+    number_text,
+    percent_text,
+)
+
+FEW_SEEDS = 5
+REJECTION_LEVEL = 0.05
+LOST_POINTS = 1.0
+MANY_BLOCKS = 10
+
+
+class Caveat(NamedTuple):
+    """One limit of the result.
+
+    Attributes:
+      kind: Stable name.
+      text: What the reader should know.
+    """
+
+    kind: str
+    text: str
+
+
+def caveats(tables: RunTables) -> list[Caveat]:
+    """All limits that hold for a run, the gravest first. House definition."""
+    finders = (_replicates, _seeds, _exponents, _excess, _curvature, _windows, _accuracy, _many)
+    return [Caveat(kind, text) for finder in finders for kind, text in finder(tables)]
+
+
+def _replicates(tables: RunTables) -> Iterator[tuple[str, str]]:
+    status = tables.metrics["status"].astype(str)
+    stopped = tables.metrics[status.str.startswith("non-finite")]
+    for seed, rows in stopped.groupby("seed"):
+        yield (
+            "stopped",
+            (
+                f"Seed {seed} met a non-finite loss at level {rows['level'].min()} and stopped. "
+                "Its exponents are left out."
+            ),
+        )
+    collapsed = tables.metrics[status.str.startswith("collapsed")]
+    for seed, rows in collapsed.groupby("seed"):
+        first = rows.loc[rows["level"].idxmin()]
+        layers = rows.loc[rows["level"].idxmax(), "status"].removeprefix("collapsed: ")
+        yield (
+            "collapsed",
+            (
+                f"Seed {seed}: layer collapse from level {first['level']} on "
+                f"(density {percent_text(first['density'])}). No weight is left in {layers}. "
+                "From there on the loss has another form, and the scheme no longer acts on one network."
+            ),
+        )
+
+
+def _seeds(tables: RunTables) -> Iterator[tuple[str, str]]:
+    num = tables.num_complete_seeds
+    if num <= 1:
+        yield (
+            "no interval",
+            (
+                f"{'One seed' if num == 1 else 'No seed'} reached the last level: there are no "
+                "intervals, no block can be classified, and curvature is not tested."
+            ),
+        )
+    elif num < FEW_SEEDS:
+        at = 0.5 + tables.ci_level / 2
+        yield (
+            "few seeds",
+            (
+                f"{num} seeds are few. Intervals use Student's t with {num - 1} degrees of freedom "
+                f"(quantile {stats.t.ppf(at, num - 1):.2f}; {stats.norm.ppf(at):.2f} for many seeds), "
+                "so they are honest but wide, and small effects go unseen."
+            ),
+        )
+
+
+def _exponents(tables: RunTables) -> Iterator[tuple[str, str]]:
+    rows = tables.exponents()
+    missing = rows.loc[rows["sigma"].isna(), "block"]
+    if len(missing):
+        yield (
+            "no exponent",
+            (
+                f"No exponent for {block_list(missing)}: in every seed the share is zero or missing "
+                "at some level."
+            ),
+        )
+
+
+def _excess(tables: RunTables) -> Iterator[tuple[str, str]]:
+    rows = tables.listed()
+    meanings = {
+        "init": "pruning the weights at the rewind point, without any training, gives the same",
+        "oneshot": "pruning the dense trained weights, without retraining, gives the same",
+    }
+    for null in LEAD_NULLS:
+        if f"excess_{null}_low" not in rows:
+            continue
+        is_zero = (rows[f"excess_{null}_low"] <= 0) & (rows[f"excess_{null}_high"] >= 0)
+        if is_zero.any():
+            yield (
+                f"excess {null}",
+                (
+                    f"The excess over the {null} null cannot be told from zero for "
+                    f"{count_text(int(is_zero.sum()), 'block')} of {len(rows)} "
+                    f"({block_list(rows.loc[is_zero, 'block'])}). There, within error, "
+                    f"{meanings[null]} exponent."
+                ),
+            )
+
+
+def _curvature(tables: RunTables) -> Iterator[tuple[str, str]]:
+    rows = tables.listed()
+    curved = rows.loc[rows["curvature_p"] < REJECTION_LEVEL, "block"]
+    if len(curved):
+        yield (
+            "curvature",
+            (
+                f"Not a pure exponential: curvature in RG time is significant at "
+                f"{REJECTION_LEVEL:.0%} for {count_text(len(curved), 'block')} of {len(rows)} "
+                f"({block_list(curved)}; {REJECTION_LEVEL * len(rows):.1f} expected by chance). One "
+                "exponent hides a change along the flow there; see the running exponents."
+            ),
+        )
+
+
+def _windows(tables: RunTables) -> Iterator[tuple[str, str]]:
+    rows = tables.listed()
+    if rows["curvature_p"].isna().all() and rows["window_first"].isna().all():
+        return
+    last = len(tables.density) - 1
+    is_whole = (rows["window_first"] == 0) & (rows["window_last"] == last)
+    part = rows[~is_whole & rows["window_first"].notna()]
+    if len(part):
+        texts = [
+            f"{r['block']} levels {r['window_first']:.0f} to {r['window_last']:.0f}, sigma "
+            f"{number_text(r['window_sigma'])} there, {number_text(r['sigma'])} over all"
+            for r in part.to_dict("records")
+        ]
+        yield (
+            "window",
+            (
+                "Scaling windows, selected on these same data as the longest run of levels without "
+                f"significant curvature, so biased towards looking exponential: {'; '.join(texts)}."
+            ),
+        )
+    none = rows.loc[rows["window_first"].isna(), "block"]
+    if len(none):
+        yield (
+            "no window",
+            (f"No run of five levels looks exponential for {block_list(none)}: no scaling window."),
+        )
+
+
+def mean_metric(tables: RunTables) -> np.ndarray:
+    """Test metric in percent by level, mean over the seeds that reached every level."""
+    values = tables.metrics.pivot(index="seed", columns="level", values="test_metric")
+    complete = values.dropna()
+    return complete.mean().to_numpy(float) if len(complete) else np.full(values.shape[1], np.nan)
+
+
+def _accuracy(tables: RunTables) -> Iterator[tuple[str, str]]:
+    metric = mean_metric(tables)
+    if np.isnan(metric).any():
+        return
+    loss = metric[0] - metric
+    lost = np.flatnonzero(loss > LOST_POINTS)
+    name = str(tables.config.get("metric", "test metric (%)")).removesuffix(" (%)")
+    if len(lost):
+        word = "level" if len(lost) == 1 else "levels"
+        yield (
+            "lost accuracy",
+            (
+                f"Mean {name} is more than {LOST_POINTS:g} point below dense ({metric[0]:.1f} %) at "
+                f"{word} {level_list(lost.tolist())}, at most by {loss.max():.1f} points (density "
+                f"{percent_text(tables.density[int(loss.argmax())])}). Exponents that include them "
+                "describe networks that pruning has harmed."
+            ),
+        )
+    else:
+        yield (
+            "saturated",
+            (
+                f"Mean {name} stays within {LOST_POINTS:g} point of dense ({metric[0]:.1f} %) down to "
+                f"density {percent_text(tables.density[-1])}. The task is saturated: the flow was not "
+                "followed to where pruning hurts, and accuracy cannot tell good masks from bad ones."
+            ),
+        )
+
+
+def _many(tables: RunTables) -> Iterator[tuple[str, str]]:
+    num = len(tables.listed())
+    if num >= MANY_BLOCKS and tables.num_complete_seeds > 1:
+        yield (
+            "many blocks",
+            (
+                f"{num} blocks, {num} intervals at {tables.ci_level:.0%}: about "
+                f"{num * (1 - tables.ci_level):.1f} of them miss their target by chance. Nothing is "
+                "corrected for that."
+            ),
+        )

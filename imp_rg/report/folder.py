@@ -1,0 +1,122 @@
+"""The tables of a run folder, as the report reads them.
+
+In: a folder with the files of the run-folder contract. Out: `RunTables`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imp_rg.blocks import REST
+from imp_rg.io.files import read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTables:
+    """One run; frames have the columns of the run-folder contract.
+
+    Attributes:
+      config: Every resolved setting.
+      environment: Versions, device, command, time and memory.
+      flow: Every point of the flow.
+      null_flow: The flows of the nulls.
+      metrics: Loss and test metric by seed and level.
+      spectrum: Exponents by block, quantity, point, denominator and estimator.
+    """
+
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    flow: pd.DataFrame
+    null_flow: pd.DataFrame
+    metrics: pd.DataFrame
+    spectrum: pd.DataFrame
+
+    @property
+    def trained(self) -> pd.DataFrame:
+        """The flow of the weights as trained at each level."""
+        return self.flow[self.flow["point"] == "trained"]
+
+    @property
+    def ci_level(self) -> float:
+        """Coverage of the intervals."""
+        return float(self.config.get("ci_level", 0.95))
+
+    @property
+    def density(self) -> np.ndarray:
+        """Kept fraction at every level, [level]."""
+        return self.trained.groupby("level")["density"].first().to_numpy(float)
+
+    @property
+    def num_complete_seeds(self) -> int:
+        """Seeds that reached the last level."""
+        return int((self.trained.groupby("seed")["level"].nunique() == len(self.density)).sum())
+
+    def exponents(
+        self,
+        estimator: str = "paper",
+        *,
+        quantity: str = "magnitude_share",
+        point: str = "trained",
+        denominator: str = "prunable",
+    ) -> pd.DataFrame:
+        """Rows of one way to measure sigma, one per block in order of depth."""
+        return select(
+            self.spectrum,
+            quantity=quantity,
+            point=point,
+            denominator=denominator,
+            estimator=estimator,
+        )
+
+    def listed(self, estimator: str = "paper", **choice: str) -> pd.DataFrame:
+        """As `exponents`, without the prunable tensors outside all blocks."""
+        rows = self.exponents(estimator, **choice)
+        return rows[rows["block"] != REST]
+
+
+def select(spectrum: pd.DataFrame, **choice: str) -> pd.DataFrame:
+    """Rows whose columns have the given values, with a fresh index."""
+    for column, value in choice.items():
+        spectrum = spectrum[spectrum[column] == value]
+    return spectrum.reset_index(drop=True)
+
+
+def read_tables(folder: Path) -> RunTables:
+    """Reads a run folder.
+
+    Args:
+      folder: Where the run wrote its files.
+
+    Returns:
+      The tables.
+
+    Raises:
+      ValueError: If a file is missing or is no table.
+    """
+    return RunTables(
+        config=_read_settings(folder / "config.json"),
+        environment=_read_settings(folder / "environment.json"),
+        flow=_read_csv(folder / "flow.csv"),
+        null_flow=_read_csv(folder / "null_flow.csv"),
+        metrics=_read_csv(folder / "metrics.csv"),
+        spectrum=_read_csv(folder / "spectrum.csv"),
+    )
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise ValueError(f"folder: must hold {path.name}, {path.parent} does not")
+    return read_json(path)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise ValueError(f"folder: must hold {path.name}, {path.parent} does not")
+    try:
+        # A block may be called "null" or "NA": only empty cells and nan are missing values.
+        return pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"folder: {path.name} must be a CSV table, got {error}") from error

@@ -1,0 +1,139 @@
+"""The table that leads: each block's exponent, two nulls, and what follows from them.
+
+In: ``spectrum.csv``. Out: rows for the page and for the terminal.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from imp_rg.report.folder import select
+from imp_rg.report.words import interval_text, number_text
+
+LEAD_NULLS = ("init", "oneshot")
+"""Nulls of the lead table: what pruning alone does to untrained and to trained weights."""
+
+LEAD_COLUMNS = (
+    "block",
+    "sigma",
+    "interval",
+    *(text for null in LEAD_NULLS for text in (f"{null} null", f"excess over {null}")),
+    "verdict",
+)
+"""Headings of `LeadRow.cells`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NullContrast:
+    """A null beside the measured exponent.
+
+    Attributes:
+      null: Its name.
+      sigma: Its exponent, mean over seeds.
+      excess: Measured minus null, mean of the per-seed differences.
+      low: Lower end of the excess's interval; NaN with one seed.
+      high: Upper end.
+    """
+
+    null: str
+    sigma: float
+    excess: float
+    low: float
+    high: float
+
+    @property
+    def side(self) -> str:
+        """Where the measured exponent lies: above, below, as (zero is inside), or unknown."""
+        if np.isnan(self.low):
+            return "unknown"
+        return "above" if self.low > 0 else "below" if self.high < 0 else "as"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeadRow:
+    """One block; exponents by the paper's estimator from trained weights.
+
+    Attributes:
+      block: Name.
+      sigma: Mean over seeds; NaN if the share vanished.
+      low: Lower end of its interval; NaN with one seed.
+      high: Upper end.
+      relevance: relevant, irrelevant, marginal or undetermined.
+      contrasts: One entry per null of `LEAD_NULLS` that the run has.
+    """
+
+    block: str
+    sigma: float
+    low: float
+    high: float
+    relevance: str
+    contrasts: tuple[NullContrast, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The class of the block and how it compares with the nulls, in words."""
+        if np.isnan(self.sigma):
+            return "no exponent: the share vanishes or no seed finished"
+        if np.isnan(self.low):
+            return "undetermined: no interval from one seed"
+        sides = {c.side for c in self.contrasts}
+        if len(sides) == 1 and len(self.contrasts) > 1:
+            beside = f"{sides.pop()} both nulls"
+        else:
+            beside = ", ".join(f"{c.side} {c.null}" for c in self.contrasts)
+        return f"{self.relevance}; {beside}" if beside else self.relevance
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Text under each of `LEAD_COLUMNS`."""
+        cells = [self.block, number_text(self.sigma), interval_text(self.low, self.high)]
+        by_null = {c.null: c for c in self.contrasts}
+        for null in LEAD_NULLS:
+            c = by_null.get(null)
+            cells.append(number_text(c.sigma) if c else "")
+            cells.append(f"{number_text(c.excess)} {interval_text(c.low, c.high)}" if c else "")
+        return (*cells, self.verdict)
+
+
+def lead_rows(spectrum: pd.DataFrame) -> list[LeadRow]:
+    """Rows of the lead table, in order of depth.
+
+    Args:
+      spectrum: ``spectrum.csv`` as a frame.
+
+    Returns:
+      One row per block, `rest` included.
+
+    References:
+      House definition, after Redman et al., arXiv:2110.03210, Tables 2-6, which have no nulls.
+    """
+    rows = select(
+        spectrum,
+        quantity="magnitude_share",
+        point="trained",
+        denominator="prunable",
+        estimator="paper",
+    )
+    return [_lead_row(row) for row in rows.to_dict("records")]
+
+
+def _lead_row(row: dict) -> LeadRow:
+    return LeadRow(
+        block=row["block"],
+        sigma=row["sigma"],
+        low=row["ci_low"],
+        high=row["ci_high"],
+        relevance=row["relevance"],
+        contrasts=tuple(
+            NullContrast(
+                null=null,
+                sigma=row[f"sigma_{null}"],
+                excess=row[f"excess_{null}"],
+                low=row[f"excess_{null}_low"],
+                high=row[f"excess_{null}_high"],
+            )
+            for null in LEAD_NULLS
+            if f"sigma_{null}" in row
+        ),
+    )

@@ -1,0 +1,51 @@
+"""How the report writes numbers and lists."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+MISSING = "–"
+
+
+def number_text(value: float) -> str:
+    """Signed, three decimals; a dash for NaN."""
+    return MISSING if np.isnan(value) else f"{value:+.3f}"
+
+
+def interval_text(low: float, high: float) -> str:
+    """[low, high]; a dash without interval."""
+    return MISSING if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
+
+
+def percent_text(fraction: float) -> str:
+    """Percent with two digits: 100 %, 51 %, 6.9 %, 0.92 %."""
+    percent = 100 * fraction
+    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.2g} %"
+
+
+def count_text(number: int, noun: str) -> str:
+    """1 block, 2 blocks."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def block_list(blocks: Iterable[str]) -> str:
+    """Names, grouped by what stands before the last slash: stage1: block0, block2; head."""
+    groups: dict[str, list[str]] = {}
+    for block in blocks:
+        prefix, _, name = block.rpartition("/")
+        groups.setdefault(prefix, []).append(name)
+    texts = [", ".join(names) for names in groups.values()]
+    return "; ".join(
+        f"{prefix}: {text}" if prefix else text for prefix, text in zip(groups, texts, strict=True)
+    )
+
+
+def level_list(levels: Sequence[int]) -> str:
+    """Runs of levels: 3, 7 to 9."""
+    runs: list[list[int]] = []
+    for level in levels:
+        if runs and level == runs[-1][-1] + 1:
+            runs[-1].append(level)
+        else:
+            runs.append([level])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs)
