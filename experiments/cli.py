@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import logging
+import os
 import re
 import signal
 import sys
@@ -40,8 +42,8 @@ def parse(presets: Mapping[str, ConfigT], args: Sequence[str], *, prog: str) -> 
 
 
 def _preset_name(args: Sequence[str]) -> str:
-    match = re.search(r"--preset[= ](\S+)", " ".join(args))
-    return match.group(1) if match else "default"
+    named = re.findall(r"--preset[= ](\S+)", " ".join(args))
+    return named[-1] if named else "default"
 
 
 def _one_line(box: str) -> str:
@@ -58,7 +60,10 @@ def _one_line(box: str) -> str:
 def main(run: Callable[[Any], Path], presets: Mapping[str, Any], *, prog: str) -> None:
     """Runs an experiment from the command line; bad input becomes one line and exit code 2."""
     config = parse(presets, sys.argv[1:], prog=prog)
+    interrupted.clear()
     signal.signal(signal.SIGINT, _on_interrupt)
+    # Orbax logs what the run says in a line of its own.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         run(config)
     except (ValueError, OSError, ImportError) as error:
@@ -73,8 +78,9 @@ def main(run: Callable[[Any], Path], presets: Mapping[str, Any], *, prog: str) -
 
 
 def _on_interrupt(signum, frame):
-    """First Ctrl-C: leave at the next slice. Second: at once."""
+    """First Ctrl-C: leave at the next slice or level. Second: at once."""
     del signum, frame
     if interrupted.is_set():
         raise KeyboardInterrupt
     interrupted.set()
+    os.write(sys.__stderr__.fileno(), b"\nstopping; once more to stop at once\n")

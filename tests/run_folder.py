@@ -18,7 +18,6 @@ from imp_rg.rg import gaussian_null_flow
 
 NULLS = ("gaussian", "init", "oneshot", "random")
 DEPTHS = {14: 2, 20: 3, 32: 5, 44: 7, 56: 9}
-STOPS_AT = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,8 @@ class FakeRun:
       noise: Scatter of the exponents between seeds.
       curvature: Planted quadratic term in RG time, alternating in sign.
       accuracy_loss: Points of accuracy lost between the dense and the last level.
-      stopped_seed: Replicate that meets a non-finite loss at level `STOPS_AT`.
+      stopped_seeds: Replicates that meet a non-finite loss.
+      stops_at: Level at which they do.
       collapsed_block: Block that is empty from the last level but two on, in all seeds.
       dataset: Written to config.json.
     """
@@ -45,7 +45,8 @@ class FakeRun:
     noise: float = 0.01
     curvature: float = 0.0
     accuracy_loss: float = 2.0
-    stopped_seed: int | None = None
+    stopped_seeds: tuple[int, ...] = ()
+    stops_at: int = 3
     collapsed_block: str | None = None
     dataset: str = "digits"
 
@@ -133,9 +134,8 @@ def _points(run, null, rng):
     if run.collapsed_block is not None:
         at = run.partition.names.index(run.collapsed_block)
         magnitude[:, -3:, at] = kept[:, -3:, at] = 0
-    if run.stopped_seed is not None:
-        magnitude[run.stopped_seed, STOPS_AT:] = np.nan
-        kept[run.stopped_seed, STOPS_AT:] = np.nan
+    for seed in run.stopped_seeds:
+        magnitude[seed, run.stops_at :] = kept[seed, run.stops_at :] = np.nan
     postprune = 0.97 * np.roll(magnitude, 1, axis=1)
     postprune[:, 0] = np.nan
     postprune[np.isnan(magnitude)] = np.nan
@@ -161,10 +161,10 @@ def _record(run, flow, rng) -> RunRecord:
     record.is_finite[:] = True
     record.seconds[:] = 6.0
     record.leaf_survivors[:] = np.nan_to_num(flow.points["trained"].surviving)
-    if run.stopped_seed is not None:
-        record.is_finite[run.stopped_seed, STOPS_AT:] = False
-        record.test_metric[run.stopped_seed, STOPS_AT:] = np.nan
-        record.train_loss[run.stopped_seed, STOPS_AT:] = np.nan
+    for seed in run.stopped_seeds:
+        record.is_finite[seed, run.stops_at :] = False
+        record.test_metric[seed, run.stops_at :] = np.nan
+        record.train_loss[seed, run.stops_at :] = np.nan
     return record
 
 

@@ -18,7 +18,7 @@ from imp_rg.config import TrainConfig, require
 from imp_rg.data.augment import Augmentation, augment
 from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.pytree import apply_masks
-from imp_rg.types import ApplyFn, Array, Float, Int, Key, TrainFn, Variables
+from imp_rg.types import ApplyFn, Array, Float, Int, Key, TrainFn, Variables, is_accelerator
 
 Driver = Literal["scan", "dispatch"]
 Progress = Callable[[int, float], None]

@@ -1,5 +1,6 @@
 """Atomic writes: a reader, or the next start after a crash, sees the old file or the new one."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -9,17 +10,35 @@ import pandas as pd
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file through a temporary one beside it, flushed to disk before the rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file through a temporary one beside it, flushed to disk before the rename.
+
+    Raises:
+      OSError: If it cannot be written, in one line; a file that was there stays as it is.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the error above says more
+            temporary.unlink()
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is what a killed `write_bytes` leaves behind."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
+def remove_temporary(folder: Path) -> None:
+    """Removes what killed writers left in a folder and below."""
+    for path in filter(is_temporary, folder.rglob(".*.tmp")):
+        path.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

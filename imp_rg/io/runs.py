@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from imp_rg.imp.replicates import num_usable_cores
-from imp_rg.io.files import read_json, write_json
+from imp_rg.io.files import is_temporary, read_json, remove_temporary, write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "imp-rg")
 
@@ -42,15 +42,36 @@ class RunFolder:
           OSError: If it cannot be written.
         """
         self.path = path
-        settings = json.loads(json.dumps(settings))
-        if fresh and self.config.exists():
-            shutil.rmtree(path)
-        if self.config.exists():
-            _check_same(path, read_json(self.config), settings)
-        elif path.exists() and any(path.iterdir()):
-            raise ValueError(f"out: must be empty or a run folder, {path} holds something else")
-        else:
+        try:
+            self._open(json.loads(json.dumps(settings)), fresh)
+        except OSError as error:
+            raise OSError(f"out: must be a writable folder; {error}") from error
+
+    def _open(self, settings: dict[str, Any], fresh: bool) -> None:
+        """Checks what is there before anything is changed."""
+        there = read_json(self.config) if self.config.exists() else None
+        if not _is_run(there, settings) and self.path.exists():
+            # A start that was killed at once leaves a temporary file and no config.
+            if there is not None or not all(map(is_temporary, self.path.iterdir())):
+                raise ValueError(
+                    f"out: must be empty or a run folder, {self.path} holds something else"
+                )
+        if there is not None and fresh:
+            self._throw_away()
+        elif there is not None:
+            _check_same(self.path, there, settings)
+        if there is None or fresh:
             write_json(self.config, settings)
+        remove_temporary(self.path)
+
+    def _throw_away(self) -> None:
+        """Removes what a run writes and nothing else; the config stays until it is replaced."""
+        self.environment.unlink(missing_ok=True)  # first: it says that the run is finished
+        for name in ("checkpoints", "tickets", "figures"):
+            if (self.path / name).exists():
+                shutil.rmtree(self.path / name)
+        for file in (*self.path.glob("*.csv"), self.path / "report.html"):
+            file.unlink(missing_ok=True)
 
     @property
     def config(self) -> Path:
@@ -80,6 +101,11 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits that name a set of settings."""
     canonical = json.dumps(settings, sort_keys=True).encode()
     return hashlib.sha256(canonical).hexdigest()[:8]
+
+
+def _is_run(there: Any, here: Mapping[str, Any]) -> bool:
+    """Whether a config is one of ours: other programs, too, keep a ``config.json``."""
+    return isinstance(there, dict) and len(there.keys() & here.keys()) > len(here) / 2
 
 
 def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:

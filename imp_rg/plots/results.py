@@ -10,7 +10,7 @@ from imp_rg.plots.style import (
     FIT,
     MEASURED,
     NULL_MEANINGS,
-    NULLSTYLES,
+    NULL_STYLES,
     STYLE,
     WIDTH,
     complete,
@@ -32,16 +32,16 @@ def sigma_beside_nulls(spectrum: pd.DataFrame, *, ci_level: float = 0.95) -> Fig
     y = np.arange(len(spectrum))
     figure = Figure(figsize=(WIDTH, 1.7 + 0.34 * len(y)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    nulls = [name for name in NULLSTYLES if f"sigma_{name}" in spectrum]
+    nulls = [name for name in NULL_STYLES if f"sigma_{name}" in spectrum]
     _whiskers(axes[0], spectrum, "sigma", "ci_low", "ci_high", y - 0.15, label="measured")
     for name in nulls:
-        style = {"fillstyle": "none", "markersize": 5, **NULLSTYLES[name]}
+        style = {"fillstyle": "none", "markersize": 5, **NULL_STYLES[name]}
         label = f"{name}: {NULL_MEANINGS[name]}"
         axes[0].plot(spectrum[f"sigma_{name}"], y + 0.2, linestyle="none", label=label, **style)
     for shift, name in zip((-0.15, 0.2), [n for n in ("init", "oneshot") if n in nulls]):  # noqa: B905
         excess = f"excess_{name}"
         columns = (excess, f"{excess}_low", f"{excess}_high")
-        _whiskers(axes[1], spectrum, *columns, y + shift, **NULLSTYLES[name])
+        _whiskers(axes[1], spectrum, *columns, y + shift, **NULL_STYLES[name])
     for axis in axes:
         axis.axvline(0, color="black", linewidth=0.8)
         axis.grid(False, axis="y")
@@ -58,7 +58,7 @@ def sigma_beside_nulls(spectrum: pd.DataFrame, *, ci_level: float = 0.95) -> Fig
     )
     axes[1].set_title("excess over init, oneshot")
     axes[1].set_xlabel(f"σ − σ of the null\n({100 * ci_level:g} % interval, paired)")
-    figure.legend(*axes[0].getlegend_handles_labels(), loc="outside upper center", ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 

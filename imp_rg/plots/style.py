@@ -25,7 +25,7 @@ WIDTH = 7.2
 
 MEASURED, FIT, SEED = "#000000", "#D55E00", "#0072B2"
 
-NULLSTYLES = {
+NULL_STYLES = {
     "init": {"color": "#E69F00", "marker": "s"},
     "oneshot": {"color": "#009E73", "marker": "^"},
     "gaussian": {"color": "#CC79A7", "marker": "D"},
@@ -108,7 +108,7 @@ def legend(figure: Figure, axes: list[Axes]) -> None:
     """One entry per label, above the panels."""
     handles = {}
     for axis in axes:
-        for handle, label in zip(*axis.getlegend_handles_labels(), strict=True):
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5)
 

@@ -41,70 +41,60 @@ class Caveat(NamedTuple):
 def caveats(tables: RunTables) -> list[Caveat]:
     """All limits that hold for a run, the gravest first. House definition."""
     finders = (_replicates, _seeds, _exponents, _excess, _curvature, _windows, _accuracy, _many)
-    return [Caveat(kind, text) for finder in finders for kind, text in finder(tables)]
+    return [caveat for finder in finders for caveat in finder(tables)]
 
 
-def _replicates(tables: RunTables) -> Iterator[tuple[str, str]]:
+def _replicates(tables: RunTables) -> Iterator[Caveat]:
     status = tables.metrics["status"].astype(str)
     stopped = tables.metrics[status.str.startswith("non-finite")]
     for seed, rows in stopped.groupby("seed"):
-        yield (
+        yield Caveat(
             "stopped",
-            (
-                f"Seed {seed} met a non-finite loss at level {rows['level'].min()} and stopped. "
-                "Its exponents are left out."
-            ),
+            f"Seed {seed} met a non-finite loss at level {rows['level'].min()} and stopped. "
+            "Its exponents are left out.",
         )
     collapsed = tables.metrics[status.str.startswith("collapsed")]
     for seed, rows in collapsed.groupby("seed"):
         first = rows.loc[rows["level"].idxmin()]
         layers = rows.loc[rows["level"].idxmax(), "status"].removeprefix("collapsed: ")
-        yield (
+        yield Caveat(
             "collapsed",
-            (
-                f"Seed {seed}: layer collapse from level {first['level']} on "
-                f"(density {percent_text(first['density'])}). No weight is left in {layers}. "
-                "From there on the loss has another form, and the scheme no longer acts on one network."
-            ),
+            f"Seed {seed}: layer collapse from level {first['level']} on "
+            f"(density {percent_text(first['density'])}). No weight is left in {layers}. "
+            "From there on the loss has another form, and the scheme no longer acts on one network.",
         )
 
 
-def _seeds(tables: RunTables) -> Iterator[tuple[str, str]]:
+def _seeds(tables: RunTables) -> Iterator[Caveat]:
     num = tables.num_complete_seeds
     if num <= 1:
-        yield (
+        yield Caveat(
             "no interval",
-            (
-                f"{'One seed' if num == 1 else 'No seed'} reached the last level: there are no "
-                "intervals, no block can be classified, and curvature is not tested."
-            ),
+            f"{'One seed' if num == 1 else 'No seed'} reached the last level: there are no "
+            "intervals, no block can be classified, and curvature is not tested.",
         )
     elif num < FEW_SEEDS:
         at = 0.5 + tables.ci_level / 2
-        yield (
+        yield Caveat(
             "few seeds",
-            (
-                f"{num} seeds are few. Intervals use Student's t with {num - 1} degrees of freedom "
-                f"(quantile {stats.t.ppf(at, num - 1):.2f}; {stats.norm.ppf(at):.2f} for many seeds), "
-                "so they are honest but wide, and small effects go unseen."
-            ),
+            f"{num} seeds are few. Intervals use Student's t with {num - 1} degrees of freedom "
+            f"(quantile {stats.t.ppf(at, num - 1):.2f}; {stats.norm.ppf(at):.2f} for many seeds), "
+            "so they are honest but wide, and small effects go unseen.",
         )
 
 
-def _exponents(tables: RunTables) -> Iterator[tuple[str, str]]:
+def _exponents(tables: RunTables) -> Iterator[Caveat]:
     rows = tables.exponents()
     missing = rows.loc[rows["sigma"].isna(), "block"]
     if len(missing):
-        yield (
+        yield Caveat(
             "no exponent",
-            (
-                f"No exponent for {block_list(missing)}: in every seed the share is zero or missing "
-                "at some level."
-            ),
+            f"No exponent for {block_list(missing)}: in every seed the share is zero or missing "
+            "at some level.",
         )
 
 
-def _excess(tables: RunTables) -> Iterator[tuple[str, str]]:
+def _excess(tables: RunTables) -> Iterator[Caveat]:
     rows = tables.listed()
     meanings = {
         "init": "pruning the weights at the rewind point, without any training, gives the same",
@@ -115,33 +105,29 @@ def _excess(tables: RunTables) -> Iterator[tuple[str, str]]:
             continue
         is_zero = (rows[f"excess_{null}_low"] <= 0) & (rows[f"excess_{null}_high"] >= 0)
         if is_zero.any():
-            yield (
+            yield Caveat(
                 f"excess {null}",
-                (
-                    f"The excess over the {null} null cannot be told from zero for "
-                    f"{count_text(int(is_zero.sum()), 'block')} of {len(rows)} "
-                    f"({block_list(rows.loc[is_zero, 'block'])}). There, within error, "
-                    f"{meanings[null]} exponent."
-                ),
+                f"The excess over the {null} null cannot be told from zero for "
+                f"{count_text(int(is_zero.sum()), 'block')} of {len(rows)} "
+                f"({block_list(rows.loc[is_zero, 'block'])}). There, within error, "
+                f"{meanings[null]} exponent.",
             )
 
 
-def _curvature(tables: RunTables) -> Iterator[tuple[str, str]]:
+def _curvature(tables: RunTables) -> Iterator[Caveat]:
     rows = tables.listed()
     curved = rows.loc[rows["curvature_p"] < REJECTION_LEVEL, "block"]
     if len(curved):
-        yield (
+        yield Caveat(
             "curvature",
-            (
-                f"Not a pure exponential: curvature in RG time is significant at "
-                f"{REJECTION_LEVEL:.0%} for {count_text(len(curved), 'block')} of {len(rows)} "
-                f"({block_list(curved)}; {REJECTION_LEVEL * len(rows):.1f} expected by chance). One "
-                "exponent hides a change along the flow there; see the running exponents."
-            ),
+            f"Not a pure exponential: curvature in RG time is significant at "
+            f"{percent_text(REJECTION_LEVEL)} for {count_text(len(curved), 'block')} of {len(rows)} "
+            f"({block_list(curved)}; {REJECTION_LEVEL * len(rows):.1f} expected by chance). One "
+            "exponent hides a change along the flow there; see the running exponents.",
         )
 
 
-def _windows(tables: RunTables) -> Iterator[tuple[str, str]]:
+def _windows(tables: RunTables) -> Iterator[Caveat]:
     rows = tables.listed()
     if rows["curvature_p"].isna().all() and rows["window_first"].isna().all():
         return
@@ -154,12 +140,10 @@ def _windows(tables: RunTables) -> Iterator[tuple[str, str]]:
             f"{number_text(r['window_sigma'])} there, {number_text(r['sigma'])} over all"
             for r in part.to_dict("records")
         ]
-        yield (
+        yield Caveat(
             "window",
-            (
-                "Scaling windows, selected on these same data as the longest run of levels without "
-                f"significant curvature, so biased towards looking exponential: {'; '.join(texts)}."
-            ),
+            "Scaling windows, selected on these same data as the longest run of levels without "
+            f"significant curvature, so biased towards looking exponential: {'; '.join(texts)}.",
         )
     none = rows.loc[rows["window_first"].isna(), "block"]
     if len(none):
@@ -176,7 +160,7 @@ def mean_metric(tables: RunTables) -> np.ndarray:
     return complete.mean().to_numpy(float) if len(complete) else np.full(values.shape[1], np.nan)
 
 
-def _accuracy(tables: RunTables) -> Iterator[tuple[str, str]]:
+def _accuracy(tables: RunTables) -> Iterator[Caveat]:
     metric = mean_metric(tables)
     if np.isnan(metric).any():
         return
@@ -185,34 +169,28 @@ def _accuracy(tables: RunTables) -> Iterator[tuple[str, str]]:
     name = str(tables.config.get("metric", "test metric (%)")).removesuffix(" (%)")
     if len(lost):
         word = "level" if len(lost) == 1 else "levels"
-        yield (
+        yield Caveat(
             "lost accuracy",
-            (
-                f"Mean {name} is more than {LOST_POINTS:g} point below dense ({metric[0]:.1f} %) at "
-                f"{word} {level_list(lost.tolist())}, at most by {loss.max():.1f} points (density "
-                f"{percent_text(tables.density[int(loss.argmax())])}). Exponents that include them "
-                "describe networks that pruning has harmed."
-            ),
+            f"Mean {name} is more than {LOST_POINTS:g} point below dense ({metric[0]:.1f} %) at "
+            f"{word} {level_list(lost.tolist())}, at most by {loss.max():.1f} points (density "
+            f"{percent_text(tables.density[int(loss.argmax())])}). Exponents that include them "
+            "describe networks that pruning has harmed.",
         )
     else:
-        yield (
+        yield Caveat(
             "saturated",
-            (
-                f"Mean {name} stays within {LOST_POINTS:g} point of dense ({metric[0]:.1f} %) down to "
-                f"density {percent_text(tables.density[-1])}. The task is saturated: the flow was not "
-                "followed to where pruning hurts, and accuracy cannot tell good masks from bad ones."
-            ),
+            f"Mean {name} stays within {LOST_POINTS:g} point of dense ({metric[0]:.1f} %) down to "
+            f"density {percent_text(tables.density[-1])}. The task is saturated: the flow was not "
+            "followed to where pruning hurts, and accuracy cannot tell good masks from bad ones.",
         )
 
 
-def _many(tables: RunTables) -> Iterator[tuple[str, str]]:
+def _many(tables: RunTables) -> Iterator[Caveat]:
     num = len(tables.listed())
     if num >= MANY_BLOCKS and tables.num_complete_seeds > 1:
-        yield (
+        yield Caveat(
             "many blocks",
-            (
-                f"{num} blocks, {num} intervals at {tables.ci_level:.0%}: about "
-                f"{num * (1 - tables.ci_level):.1f} of them miss their target by chance. Nothing is "
-                "corrected for that."
-            ),
+            f"{num} blocks, {num} intervals at {percent_text(tables.ci_level)}: about "
+            f"{num * (1 - tables.ci_level):.1f} of them miss their target by chance. Nothing is "
+            "corrected for that.",
         )

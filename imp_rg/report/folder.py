@@ -46,8 +46,10 @@ class RunTables:
 
     @property
     def density(self) -> np.ndarray:
-        """Kept fraction at every level, [level]."""
-        return self.trained.groupby("level")["density"].first().to_numpy(float)
+        """Kept fraction at every level, reached or not, [level]."""
+        frames = [self.flow, self.null_flow, self.metrics]
+        levels = pd.concat([frame[["level", "density"]] for frame in frames])
+        return levels.groupby("level")["density"].first().to_numpy(float)
 
     @property
     def num_complete_seeds(self) -> int:

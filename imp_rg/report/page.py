@@ -18,7 +18,7 @@ from imp_rg.io.files import write_bytes
 from imp_rg.report.caveats import caveats
 from imp_rg.report.comparison import agreement, agreement_text, answer, published_for
 from imp_rg.report.folder import RunTables, read_tables
-from imp_rg.report.lead import LEAD_COLUMNS, lead_rows
+from imp_rg.report.lead import lead_rows
 from imp_rg.report.words import interval_text, number_text, percent_text
 
 
@@ -76,7 +76,6 @@ def write_report(folder: Path) -> Path:
         answer=answer(tables),
         lead=lead,
         figures=others,
-        lead_columns=LEAD_COLUMNS,
         lead_rows=lead_rows(tables.spectrum),
         rest=REST,
         caveats=caveats(tables),

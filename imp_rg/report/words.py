@@ -34,10 +34,13 @@ def block_list(blocks: Iterable[str]) -> str:
     for block in blocks:
         prefix, _, name = block.rpartition("/")
         groups.setdefault(prefix, []).append(name)
-    texts = [", ".join(names) for names in groups.values()]
-    return "; ".join(
-        f"{prefix}: {text}" if prefix else text for prefix, text in zip(groups, texts, strict=True)
-    )
+    return "; ".join(_group_text(prefix, names) for prefix, names in groups.items())
+
+
+def _group_text(prefix: str, names: list[str]) -> str:
+    if not prefix:
+        return ", ".join(names)
+    return f"{prefix}/{names[0]}" if len(names) == 1 else f"{prefix}: {', '.join(names)}"
 
 
 def level_list(levels: Sequence[int]) -> str:
