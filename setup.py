@@ -26,6 +26,7 @@ setup(
         "pandas>=2.2",
         "scikit-learn>=1.5",
         "matplotlib>=3.9",
+        "pillow>=11",
         "jinja2>=3.1",
         "tyro>=1.0",
         "rich>=13.9",

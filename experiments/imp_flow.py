@@ -24,7 +24,7 @@ import tyro
 from rich.console import Console
 
 from experiments import cli, imp_run
-from experiments.setup import headline, prepare, resolved_settings
+from experiments.setup import estimate_seconds, headline, prepare, resolved_settings
 from imp_rg.config import PruneConfig, TrainConfig, require, require_choice
 from imp_rg.imp.replicates import Strategy
 from imp_rg.imp.saliency import SCORES
@@ -144,6 +144,9 @@ def run(config: Config) -> Path:
     if imp_run.is_finished(folder):
         console.print("already finished; reporting again")
     else:
+        if config.preset == "paper":
+            hours = estimate_seconds(config, setup) / 3600
+            console.print(f"about {hours:,.1f} hours for all levels", highlight=False)
         command = shlex.join(["python", "-m", "experiments.imp_flow", *sys.argv[1:]])
         imp_run.run_levels(config, setup, folder, console, command=command, began=began)
     imp_run.report(folder, console)
@@ -158,7 +161,10 @@ def _default_folder(settings: dict[str, Any]) -> Path:
 
 
 def _use_device(config: Config) -> None:
-    """Chooses the backend before JAX starts one."""
+    """Chooses the backend before JAX starts one; compiled programs are kept for the next run."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "imp_rg" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()

@@ -24,15 +24,18 @@ from imp_rg.imp.replicates import num_usable_cores, stack, unstack
 from imp_rg.io import tables
 from imp_rg.io.checkpoints import Checkpoints
 from imp_rg.io.files import read_json, write_csv, write_json
-from imp_rg.io.runs import RunFolder, config_hash, describe_environment
+from imp_rg.io.runs import TABLES, RunFolder, config_hash, describe_environment
 from imp_rg.io.tickets import write_ticket
 from imp_rg.pytree import from_flat, leaf_paths, to_flat
-from imp_rg.report import lead_rows, write_report
+from imp_rg.report import LEAD_COLUMNS, lead_rows, write_report
 from imp_rg.rg import gaussian_null_flow
 from imp_rg.types import Batch, Keys, Params
 
 if TYPE_CHECKING:
     from experiments.imp_flow import Config
+
+AS_IS: Any = {"highlight": False, "markup": False, "soft_wrap": True}
+"""How text with paths is printed: brackets are no markup, a long line stays one."""
 
 NULLS = ("gaussian", "init", "oneshot", "random")
 
@@ -53,7 +56,9 @@ class RunState(NamedTuple):
 
 def is_finished(folder: RunFolder) -> bool:
     """Whether all levels and their tables are there."""
-    return folder.environment.exists() and read_json(folder.environment).get("finished", False)
+    needed = (folder.environment, *map(folder.table, TABLES))
+    is_whole = all(path.exists() for path in needed)
+    return is_whole and read_json(folder.environment).get("finished", False)
 
 
 def run_levels(
@@ -83,6 +88,8 @@ def run_levels(
     describe(is_finished=False)
     with setup.progress as progress:
         while level < config.levels and len(state.active):
+            if cli.interrupted.is_set():
+                raise KeyboardInterrupt
             level += 1
             density = setup.num_kept[level] / setup.num_kept[0]
             progress.start_level(level, density, list(state.active))
@@ -90,9 +97,8 @@ def run_levels(
             imp, level_record = run_level(
                 setup.scheme, keys[state.active], state.imp, train_data, test_data
             )
-            if cli.interrupted.is_set():
-                raise KeyboardInterrupt
             state.record.put(level, state.active, level_record, time.monotonic() - level_began)
+            _name_failed(config, state.active[~level_record.is_finite], level, console)
             state = _drop_failed(state._replace(imp=imp), level_record.is_finite)
             _record_nulls(config, setup, keys, state, level, train_data)
             progress.end_level(float(np.mean(level_record.test_metric)))
@@ -120,11 +126,11 @@ def _warn_of_cores(folder: RunFolder, console: Console) -> None:
 def report(folder: RunFolder, console: Console) -> None:
     """Draws figures and page from the tables, and prints the lead table."""
     page = write_report(folder.path)
-    table = Table("block", "sigma", "95 % interval", "init null", "oneshot null", "verdict")
+    table = Table(*LEAD_COLUMNS)
     for row in lead_rows(pd.read_csv(folder.table("spectrum"))):
-        table.add_row(*map(str, row))
+        table.add_row(*row.cells)
     console.print(table)
-    console.print(f"report: {page}", highlight=False)
+    console.print(f"report: {page}", **AS_IS)
 
 
 def _run_keys(config: "Config") -> Keys:
@@ -208,6 +214,12 @@ def _shuffled_flow(
     )
 
 
+def _name_failed(config: "Config", failed: np.ndarray, level: int, console: Console) -> None:
+    for row in failed:
+        seed = config.seed_list[row]
+        console.print(f"warning: seed {seed} stops at level {level}: its loss is not finite")
+
+
 def _drop_failed(state: RunState, is_finite: np.ndarray) -> RunState:
     """Leaves replicates with a non-finite loss behind."""
     if is_finite.all():
@@ -257,8 +269,10 @@ def _restore(
     """The newest sound checkpoint; says what it is and what was wrong with newer ones."""
     restored = checkpoints.restore()
     for problem in checkpoints.problems:
-        console.print(f"{problem}; going back to the one before", highlight=False)
+        console.print(f"warning: {problem}; going back to the one before", **AS_IS)
     if restored is None:
+        if checkpoints.problems:
+            console.print("warning: no sound checkpoint is left; starting from the beginning")
         return None
     level, flat = restored
     console.print(f"continuing after level {level}", highlight=False)

@@ -4,9 +4,11 @@ In: a config. Out: a `Setup`; whatever is wrong with a setting is said here, bef
 """
 
 import dataclasses
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -14,12 +16,17 @@ from experiments.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import BlockPartition
 from imp_rg.imp.levels import Execution, Scheme, choose_execution, make_scheme
-from imp_rg.imp.replicates import num_usable_cores
+from imp_rg.imp.replicates import map_replicates, num_usable_cores, stack
+from imp_rg.imp.train import make_optimizer, make_train_fn
 from imp_rg.models import Model, make_model
-from imp_rg.types import Params
+from imp_rg.pytree import ones_masks
+from imp_rg.types import Batch, Params
 
 if TYPE_CHECKING:
     from experiments.imp_flow import Config
+
+
+TIMED_STEPS = 8
 
 
 class Setup(NamedTuple):
@@ -120,6 +127,36 @@ def headline(config: "Config", setup: Setup) -> str:
         f"seeds {config.seed_list}, levels 0 to {config.levels} · "
         f"{setup.execution.driver}, {setup.execution.strategy} · compiling"
     )
+
+
+def estimate_seconds(config: "Config", setup: Setup) -> float:
+    """Time of the whole run, from a few steps of all replicates after one that compiles."""
+    model, images, train = setup.model, setup.images, config.train
+    train_fn = make_train_fn(
+        model.make_apply_fn(images.mean, images.std),
+        make_optimizer(train),
+        config=train,
+        driver="dispatch",
+        policy=images.augment,
+    )
+    init_fn = jax.jit(lambda key: model.init(key, setup.input_shape))
+    keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
+    variables = stack([init_fn(jax.random.key(seed)) for seed in config.seed_list])
+    masks = ones_masks(variables.params)
+    data = Batch(jnp.asarray(images.x_train), jnp.asarray(images.y_train))
+
+    def time_steps(num_steps: int) -> float:
+        def few(replicate, key, variables, masks, data):
+            del replicate
+            return train_fn(key, variables, masks, data, start=0, stop=num_steps)[0]
+
+        began = time.monotonic()
+        jax.block_until_ready(map_replicates(few, "threads")(keys, variables, masks, data))
+        return time.monotonic() - began
+
+    time_steps(1)
+    steps = train.rewind_step + (config.levels + 1) * (train.num_steps - train.first_step)
+    return steps * time_steps(TIMED_STEPS) / TIMED_STEPS
 
 
 def resolved_settings(config: "Config", setup: Setup) -> dict[str, Any]:

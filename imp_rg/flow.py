@@ -3,6 +3,7 @@
 In: params and masks of one level. Out: what each block holds of the surviving weights.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -101,8 +102,8 @@ def flow_point(params: Params, masks: Masks, *, blocks: BlockPartition) -> FlowP
       the paper's tables sum to zero only so.
     """
     check_same_structure(params, masks)
-    magnitudes = [_abs_sum(leaf) for leaf in jax.tree.leaves(apply_masks(params, masks))]
-    counts = [jnp.sum(m, dtype=jnp.int32) for m in jax.tree.leaves(masks)]
+    leaves = zip(jax.tree.leaves(apply_masks(params, masks)), jax.tree.leaves(masks), strict=True)
+    magnitudes, counts = zip(*(_sum_and_count(x, m) for x, m in leaves), strict=True)
     indices = [blocks.leaves_of(i) for i in range(len(blocks.names))]
     return FlowPoint(
         magnitude=jnp.stack([_sum_of(magnitudes, ks) for ks in indices]),
@@ -111,13 +112,24 @@ def flow_point(params: Params, masks: Masks, *, blocks: BlockPartition) -> FlowP
     )
 
 
-def _sum_of(values: list[Array], indices: tuple[int, ...]) -> Array:
+def _sum_of(values: Sequence[Array], indices: tuple[int, ...]) -> Array:
     return jnp.sum(jnp.stack([values[k] for k in indices]))
 
 
-def _abs_sum(x: Array) -> Array:
-    """Sum of abs(x) by rows, then rows of rows: pairwise summation in wide strides."""
-    x = jnp.abs(x).ravel()
-    while x.size > ROW:
-        x = jnp.pad(x, (0, -x.size % ROW)).reshape(-1, ROW).sum(axis=1)
-    return x.sum()
+def _sum_and_count(x: Array, mask: Array) -> tuple[Array, Array]:
+    """Sum of abs(x) by rows, then rows of rows, and number of survivors, in one pass.
+
+    One reduction with two results: as two, XLA's CPU compiler takes ten times as long for them.
+    """
+    totals = _by_rows(jnp.abs(x)), _by_rows(mask.astype(jnp.int32))
+    zeros = [jnp.zeros((), t.dtype) for t in totals]
+    total, count = jax.lax.reduce(
+        totals, tuple(zeros), lambda a, b: (a[0] + b[0], a[1] + b[1]), dimensions=(1,)
+    )
+    while total.size > ROW:
+        total = _by_rows(total).sum(axis=1)
+    return total.sum(), count.sum(dtype=jnp.int32)
+
+
+def _by_rows(x: Array) -> Array:
+    return jnp.pad(x.ravel(), (0, -x.size % ROW)).reshape(-1, ROW)

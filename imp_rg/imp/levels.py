@@ -13,7 +13,6 @@ import numpy as np
 
 from imp_rg.blocks import BlockPartition
 from imp_rg.config import PruneConfig, TrainConfig
-from imp_rg.data.augment import Augmentation
 from imp_rg.flow import FlowPoint, flow_point
 from imp_rg.imp.evaluate import make_count_fn
 from imp_rg.imp.operator import ImpState, make_imp_step, start_state
@@ -22,6 +21,7 @@ from imp_rg.imp.replicates import Strategy, map_replicates
 from imp_rg.imp.saliency import SCORES
 from imp_rg.imp.train import Driver, make_optimizer, make_train_fn, steps_per_epoch
 from imp_rg.types import (
+    AnyArray,
     ApplyFn,
     Array,
     Batch,
@@ -71,10 +71,10 @@ class LevelRecord(NamedTuple):
     """
 
     flow: FlowPoint
-    leaf_survivors: Int[np.ndarray, "seed leaf"]
-    train_loss: Float[np.ndarray, " seed"]
-    test_metric: Float[np.ndarray, " seed"]
-    is_finite: Bool[np.ndarray, " seed"]
+    leaf_survivors: Int[AnyArray, "seed leaf"]
+    train_loss: Float[AnyArray, " seed"]
+    test_metric: Float[AnyArray, " seed"]
+    is_finite: Bool[AnyArray, " seed"]
 
 
 class Scheme(NamedTuple):
@@ -112,7 +112,7 @@ def make_scheme(
     train_config: TrainConfig,
     execution: Execution,
     score: str = "magnitude",
-    policy: Augmentation = "none",
+    policy: str = "none",
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Scheme:
     """Builds M, F and T and lifts them over the seed axis.
@@ -218,7 +218,7 @@ def run_level(
         is_finite=info.train.is_finite,
     )
     record: LevelRecord = jax.device_get(record)
-    percent = 100.0 * record.test_metric.astype(float) / test_data.y.shape[0]
+    percent = 100.0 * np.asarray(record.test_metric, float) / test_data.y.shape[0]
     return state, record._replace(test_metric=percent)
 
 

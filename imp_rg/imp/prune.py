@@ -16,6 +16,9 @@ import numpy as np
 from imp_rg.config import CountRule, PruneConfig
 from imp_rg.types import Array, Bool, Int, Masks, Scores
 
+SAMPLE_SIZE = 100_000
+"""Weights of the sample from which the host route guesses its threshold."""
+
 
 def prune_schedule(
     sizes: tuple[int, ...], config: PruneConfig, *, num_levels: int
@@ -154,10 +157,7 @@ def prune_masks_on_host(
         if count == 0:
             continue
         alive = [np.asarray(leaves[k]) for k in group]
-        survivors = np.concatenate([flat[k][m] for k, m in zip(group, alive, strict=True)])
-        survivors.partition(count - 1)
-        threshold = survivors[count - 1]
-        missing = count - int(np.count_nonzero(survivors[:count] < threshold))
+        threshold, missing = _kth_on_host([flat[k] for k in group], alive, int(count))
         for k, mask in zip(group, alive, strict=True):
             kept = mask & (flat[k] > threshold)
             ties = np.flatnonzero(mask & (flat[k] == threshold))
@@ -165,3 +165,33 @@ def prune_masks_on_host(
             missing = max(missing - len(ties), 0)
             leaves[k] = jnp.asarray(kept)
     return jax.tree.unflatten(structure, leaves)
+
+
+def _kth_on_host(
+    scores: list[np.ndarray], masks: list[np.ndarray], k: int
+) -> tuple[float, int]:
+    """The k-th smallest surviving score, and how many scores equal to it are among the k.
+
+    A sample brackets the value, and only the survivors inside are partitioned. The sample decides
+    how long it takes, never the result: a bracket that misses is replaced by the whole line.
+    """
+    total = sum(np.count_nonzero(m) for m in masks)
+    stride = max(1, total // SAMPLE_SIZE)
+    pairs = [(s.ravel()[::stride], m.ravel()[::stride]) for s, m in zip(scores, masks, strict=True)]
+    sample = np.sort(np.concatenate([s[m] for s, m in pairs]))
+    margin = int(4 * math.sqrt(len(sample))) + 1
+    rank = k * len(sample) // total
+    infinite = np.array([np.inf], sample.dtype)
+    padded = np.concatenate([-infinite, sample, infinite])
+    near = padded[max(rank - margin, 0)], padded[min(rank + margin, len(sample) + 1)]
+    for low, high in (near, (-np.inf, np.inf)):
+        below = sum(np.count_nonzero(m & (s < low)) for s, m in zip(scores, masks, strict=True))
+        inside = np.concatenate(
+            [s[m & (s >= low) & (s <= high)] for s, m in zip(scores, masks, strict=True)]
+        )
+        rank = k - below
+        if 0 < rank <= len(inside):
+            break
+    inside.partition(rank - 1)
+    threshold = float(inside[rank - 1])
+    return threshold, rank - int(np.count_nonzero(inside[:rank] < threshold))

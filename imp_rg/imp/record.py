@@ -33,7 +33,7 @@ class RunRecord(NamedTuple):
 
     def put(self, level: int, active: np.ndarray, record: LevelRecord, seconds: float) -> None:
         """Writes one level of the active replicates; a replicate that failed leaves NaN."""
-        fine = record.is_finite
+        fine = np.asarray(record.is_finite)
         rows = active[fine]
         for whole, part in zip(self.flow, record.flow, strict=True):
             whole[rows, level] = part[fine]
@@ -46,7 +46,9 @@ class RunRecord(NamedTuple):
         self.is_finite[rows, level] = True
         self.seconds[level] = seconds
 
-    def put_null(self, name: str, rows: np.ndarray, levels: slice, flow: FlowPoint) -> None:
+    def put_null(
+        self, name: str, rows: np.ndarray | int, levels: slice | int, flow: FlowPoint
+    ) -> None:
         """Writes levels of one null model for some replicates."""
         for whole, part in zip(self.nulls[name], flow, strict=True):
             whole[rows, levels] = part

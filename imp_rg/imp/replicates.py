@@ -56,7 +56,7 @@ def map_replicates(fn: Callable[..., Any], strategy: Strategy) -> Callable[..., 
         rows = list(enumerate(zip(*(unstack(tree) for tree in own), strict=True)))
         if strategy == "loop" or num_replicates == 1:
             return stack([fn(i, *row, shared) for i, row in rows])
-        is_x64 = jax.config.jax_enable_x64
+        is_x64 = jax.config.read("jax_enable_x64")
 
         def run(item):
             with jax.enable_x64(is_x64):  # a caller's context does not reach other threads

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from imp_rg.config import TrainConfig, require
-from imp_rg.data.augment import Augmentation, augment
+from imp_rg.data.augment import augment
 from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.pytree import apply_masks
 from imp_rg.types import ApplyFn, Array, Float, Int, Key, TrainFn, Variables, is_accelerator
@@ -153,7 +153,7 @@ def make_train_step(
     tx: optax.GradientTransformationExtraArgs,
     *,
     config: TrainConfig,
-    policy: Augmentation = "none",
+    policy: str = "none",
 ):
     """Builds one step of F, a pure function to be scanned or dispatched.
 
@@ -201,7 +201,7 @@ def make_train_fn(
     *,
     config: TrainConfig,
     driver: Driver,
-    policy: Augmentation = "none",
+    policy: str = "none",
 ) -> TrainFn:
     """Builds the refine operator F.
 

@@ -57,7 +57,8 @@ class Checkpoints:
             )
             self._manager.wait_until_finished()
         except Exception as error:  # Orbax and TensorStore raise many types for one full disk
-            raise OSError(f"checkpoint of level {level} could not be written: {error}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise OSError(f"checkpoint of level {level} cannot be written: {reason}") from error
 
     def restore(self) -> tuple[int, dict[str, np.ndarray]] | None:
         """Returns level and content of the newest sound checkpoint, None if there is none.

@@ -26,7 +26,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         raise OSError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
-        with contextlib.suppress(OSError):  # the error above says more
+        with contextlib.suppress(OSError):  # it is gone after the rename
             temporary.unlink()
 
 

@@ -19,6 +19,7 @@ from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.io.files import is_temporary, read_json, remove_temporary, write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "imp-rg")
+TABLES = ("flow", "null_flow", "metrics", "timing", "spectrum")
 
 
 class RunFolder:
@@ -70,7 +71,7 @@ class RunFolder:
         for name in ("checkpoints", "tickets", "figures"):
             if (self.path / name).exists():
                 shutil.rmtree(self.path / name)
-        for file in (*self.path.glob("*.csv"), self.path / "report.html"):
+        for file in (*map(self.table, TABLES), self.path / "report.html"):
             file.unlink(missing_ok=True)
 
     @property
@@ -89,7 +90,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def table(self, name: str) -> Path:
-        """One of flow, null_flow, metrics, timing, spectrum."""
+        """One of `TABLES`."""
         return self.path / f"{name}.csv"
 
     def ticket(self, seed: int, level: int) -> Path:

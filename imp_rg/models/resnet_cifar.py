@@ -9,6 +9,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from imp_rg.models.base import KERNEL_INIT, Partitions
 from imp_rg.models.conv import conv
@@ -137,7 +138,7 @@ class Conv(nn.Module):
         """Maps [example height width channel] to every `stride`-th pixel."""
         shape = (self.size, self.size, x.shape[-1], self.channels)
         kernel = self.param("kernel", KERNEL_INIT, shape)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         return conv(x, kernel, strides=self.stride)
 
 

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from imp_rg.plots.style import (
     STYLE,
     WIDTH,
+    Frame,
     percent_ticks,
     shares_by_seed,
     short,
@@ -20,7 +20,7 @@ from imp_rg.rg.stats import t_interval
 
 
 @rc_context(STYLE)
-def flow_plane(flow: pd.DataFrame, null_flow: pd.DataFrame, blocks: tuple[str, str]) -> Figure:
+def flow_plane(flow: Frame, null_flow: Frame, blocks: tuple[str, str]) -> Figure:
     """Shares of two blocks against each other, level by level, coloured by density.
 
     Args:
@@ -61,12 +61,12 @@ def _arrows(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
     for n in range(len(x) - 1):
         step = np.array([x[n + 1] - x[n], y[n + 1] - y[n]])
         if np.isfinite(step).all():
-            start, end = (np.array([x[n], y[n]]) + f * step for f in (0.45, 0.6))
+            start, end = (tuple(np.array([x[n], y[n]]) + f * step) for f in (0.45, 0.6))
             axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#666666"})
 
 
 @rc_context(STYLE)
-def density_map(flow: pd.DataFrame, blocks: list[str]) -> Figure:
+def density_map(flow: Frame, blocks: list[str]) -> Figure:
     """Kept fraction of every block at every level, mean over seeds.
 
     Args:

@@ -1,7 +1,6 @@
 """Results: exponents beside their nulls, and the test metric."""
 
 import numpy as np
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from imp_rg.plots.style import (
     NULL_STYLES,
     STYLE,
     WIDTH,
+    Frame,
     complete,
     draw_seeds,
     legend,
@@ -22,7 +22,7 @@ from imp_rg.rg.stats import t_interval
 
 
 @rc_context(STYLE)
-def sigma_beside_nulls(spectrum: pd.DataFrame, *, ci_level: float = 0.95) -> Figure:
+def sigma_beside_nulls(spectrum: Frame, *, ci_level: float = 0.95) -> Figure:
     """Exponent of each block with its t-interval beside the nulls; right, the excess over two.
 
     Args:
@@ -62,7 +62,7 @@ def sigma_beside_nulls(spectrum: pd.DataFrame, *, ci_level: float = 0.95) -> Fig
     return figure
 
 
-def _whiskers(axis: Axes, frame: pd.DataFrame, centre, low, high, y, **style) -> None:
+def _whiskers(axis: Axes, frame: Frame, centre, low, high, y, **style) -> None:
     """Dots with intervals; a dot without whiskers where there is no interval."""
     style = {"color": MEASURED, "marker": "o", "linestyle": "none", "markersize": 5, **style}
     axis.plot(frame[centre], y, **style)
@@ -71,7 +71,7 @@ def _whiskers(axis: Axes, frame: pd.DataFrame, centre, low, high, y, **style) ->
 
 
 @rc_context(STYLE)
-def metric_curve(metrics: pd.DataFrame, name: str, *, ci_level: float = 0.95) -> Figure:
+def metric_curve(metrics: Frame, name: str, *, ci_level: float = 0.95) -> Figure:
     """Test metric against density: every seed, and the mean of those that ran to the end.
 
     Args:
@@ -89,7 +89,7 @@ def metric_curve(metrics: pd.DataFrame, name: str, *, ci_level: float = 0.95) ->
                 label=f"{100 * ci_level:g} % interval")  # fmt: skip
     axis.axhline(mean[0] - 1, color=FIT, linestyle="--", label="dense − 1 point")
     axis.set_xscale("log")
-    axis.invert_xaxis()
+    axis.set_xlim(110, 90 * density.min())
     percent_ticks(axis.xaxis, density)
     axis.set_xlabel("density: weights kept (%), pruning goes right")
     axis.set_ylabel(name)

@@ -40,7 +40,17 @@ class Caveat(NamedTuple):
 
 def caveats(tables: RunTables) -> list[Caveat]:
     """All limits that hold for a run, the gravest first. House definition."""
-    finders = (_replicates, _seeds, _exponents, _excess, _curvature, _windows, _accuracy, _many)
+    finders = (
+        _replicates,
+        _seeds,
+        _exponents,
+        _excess,
+        _curvature,
+        _untested,
+        _windows,
+        _accuracy,
+        _many,
+    )
     return [caveat for finder in finders for caveat in finder(tables)]
 
 
@@ -61,7 +71,7 @@ def _replicates(tables: RunTables) -> Iterator[Caveat]:
             "collapsed",
             f"Seed {seed}: layer collapse from level {first['level']} on "
             f"(density {percent_text(first['density'])}). No weight is left in {layers}. "
-            "From there on the loss has another form, and the scheme no longer acts on one network.",
+            "From there on the loss has another form: the scheme no longer acts on one network.",
         )
 
 
@@ -77,7 +87,7 @@ def _seeds(tables: RunTables) -> Iterator[Caveat]:
         at = 0.5 + tables.ci_level / 2
         yield Caveat(
             "few seeds",
-            f"{num} seeds are few. Intervals use Student's t with {num - 1} degrees of freedom "
+            f"{num} seeds are few. Intervals use Student's t with {count_text(num - 1, 'degree')} of freedom "
             f"(quantile {stats.t.ppf(at, num - 1):.2f}; {stats.norm.ppf(at):.2f} for many seeds), "
             "so they are honest but wide, and small effects go unseen.",
         )
@@ -120,10 +130,21 @@ def _curvature(tables: RunTables) -> Iterator[Caveat]:
     if len(curved):
         yield Caveat(
             "curvature",
-            f"Not a pure exponential: curvature in RG time is significant at "
-            f"{percent_text(REJECTION_LEVEL)} for {count_text(len(curved), 'block')} of {len(rows)} "
-            f"({block_list(curved)}; {REJECTION_LEVEL * len(rows):.1f} expected by chance). One "
-            "exponent hides a change along the flow there; see the running exponents.",
+            "Not a pure exponential: curvature in RG time is significant at "
+            f"{percent_text(REJECTION_LEVEL)} for {count_text(len(curved), 'block')} of "
+            f"{len(rows)} ({block_list(curved)}; {REJECTION_LEVEL * len(rows):.1f} expected by "
+            "chance). One exponent hides a change along the flow there; see the running exponents.",
+        )
+
+
+def _untested(tables: RunTables) -> Iterator[Caveat]:
+    rows = tables.listed()
+    untested = rows.loc[rows["curvature_p"].isna(), "block"]
+    if len(untested) and tables.num_complete_seeds > 1:
+        yield Caveat(
+            "untested",
+            f"Curvature is not tested for {block_list(untested)}: the test needs three levels, and "
+            "at every level a share above zero in every block.",
         )
 
 
@@ -137,7 +158,7 @@ def _windows(tables: RunTables) -> Iterator[Caveat]:
     if len(part):
         texts = [
             f"{r['block']} levels {r['window_first']:.0f} to {r['window_last']:.0f}, sigma "
-            f"{number_text(r['window_sigma'])} there, {number_text(r['sigma'])} over all"
+            f"{number_text(r['window_sigma'])} there, {number_text(r['sigma'], 'none')} over all"
             for r in part.to_dict("records")
         ]
         yield Caveat(
@@ -147,9 +168,9 @@ def _windows(tables: RunTables) -> Iterator[Caveat]:
         )
     none = rows.loc[rows["window_first"].isna(), "block"]
     if len(none):
-        yield (
+        yield Caveat(
             "no window",
-            (f"No run of five levels looks exponential for {block_list(none)}: no scaling window."),
+            f"No run of five levels looks exponential for {block_list(none)}: no scaling window.",
         )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from imp_rg import published
+from imp_rg.plots.style import Frame
 from imp_rg.report.folder import RunTables
 from imp_rg.report.lead import LEAD_NULLS
 from imp_rg.report.words import block_list, count_text
@@ -60,7 +61,7 @@ class Agreement:
 
 def agreement(ours: pd.Series, theirs: pd.Series) -> Agreement:
     """Compares two series of exponents indexed by block. House definition."""
-    both = pd.concat([ours, theirs], axis=1, join="inner").dropna()
+    both: Frame = pd.concat([ours, theirs], axis=1, join="inner").dropna()
     x, y = both.to_numpy(float).T
     difference = np.abs(x - y)
     has_ranks = len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0
@@ -91,16 +92,15 @@ def answer(tables: RunTables) -> list[str]:
     if rows["ci_low"].isna().all():
         sentences = [_signs(rows)]
     else:
-        parts = [
-            f"{(rows['relevance'] == kind).sum()} {kind} ({meaning})"
-            for kind, meaning in (
-                ("relevant", "their share grows"),
-                ("irrelevant", "their share shrinks"),
-                ("marginal", "the interval holds zero"),
-                ("undetermined", "no interval"),
-            )
-            if (rows["relevance"] == kind).any()
-        ]
+        has_sigma = rows["sigma"].notna()
+        classes = {
+            "relevant (their share grows)": rows["relevance"] == "relevant",
+            "irrelevant (their share shrinks)": rows["relevance"] == "irrelevant",
+            "marginal (the interval holds zero)": rows["relevance"] == "marginal",
+            "undetermined (no interval)": (rows["relevance"] == "undetermined") & has_sigma,
+            "without exponent (the share vanishes)": ~has_sigma,
+        }
+        parts = [f"{is_so.sum()} {name}" for name, is_so in classes.items() if is_so.any()]
         sentences = [f"Of {count_text(len(rows), 'block')}: {'; '.join(parts)}."]
     if "sigma_init" in rows:
         beside = agreement(*(rows.set_index("block")[c] for c in ("sigma", "sigma_init")))
@@ -114,7 +114,7 @@ def answer(tables: RunTables) -> list[str]:
     return sentences
 
 
-def _signs(rows: pd.DataFrame) -> str:
+def _signs(rows: Frame) -> str:
     texts = [
         f"sigma is {word} for {block_list(rows.loc[is_so, 'block'])}"
         for word, is_so in (("positive", rows["sigma"] > 0), ("negative", rows["sigma"] < 0))
@@ -123,7 +123,7 @@ def _signs(rows: pd.DataFrame) -> str:
     return f"Without an interval no block can be classified; {' and '.join(texts)}."
 
 
-def _differs(rows: pd.DataFrame, null: str) -> str:
+def _differs(rows: Frame, null: str) -> str:
     differs = (rows[f"excess_{null}_low"] > 0) | (rows[f"excess_{null}_high"] < 0)
     return f"in {differs.sum()} of {len(rows)} blocks over {null}"
 

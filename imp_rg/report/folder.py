@@ -12,6 +12,7 @@ import pandas as pd
 
 from imp_rg.blocks import REST
 from imp_rg.io.files import read_json
+from imp_rg.plots.style import Frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +30,13 @@ class RunTables:
 
     config: dict[str, Any]
     environment: dict[str, Any]
-    flow: pd.DataFrame
-    null_flow: pd.DataFrame
-    metrics: pd.DataFrame
-    spectrum: pd.DataFrame
+    flow: Frame
+    null_flow: Frame
+    metrics: Frame
+    spectrum: Frame
 
     @property
-    def trained(self) -> pd.DataFrame:
+    def trained(self) -> Frame:
         """The flow of the weights as trained at each level."""
         return self.flow[self.flow["point"] == "trained"]
 
@@ -63,7 +64,7 @@ class RunTables:
         quantity: str = "magnitude_share",
         point: str = "trained",
         denominator: str = "prunable",
-    ) -> pd.DataFrame:
+    ) -> Frame:
         """Rows of one way to measure sigma, one per block in order of depth."""
         return select(
             self.spectrum,
@@ -73,13 +74,13 @@ class RunTables:
             estimator=estimator,
         )
 
-    def listed(self, estimator: str = "paper", **choice: str) -> pd.DataFrame:
+    def listed(self, estimator: str = "paper", **choice: str) -> Frame:
         """As `exponents`, without the prunable tensors outside all blocks."""
         rows = self.exponents(estimator, **choice)
         return rows[rows["block"] != REST]
 
 
-def select(spectrum: pd.DataFrame, **choice: str) -> pd.DataFrame:
+def select(spectrum: Frame, **choice: str) -> Frame:
     """Rows whose columns have the given values, with a fresh index."""
     for column, value in choice.items():
         spectrum = spectrum[spectrum[column] == value]
@@ -114,7 +115,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path) -> Frame:
     if not path.exists():
         raise ValueError(f"folder: must hold {path.name}, {path.parent} does not")
     try:

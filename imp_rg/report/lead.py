@@ -6,10 +6,10 @@ In: ``spectrum.csv``. Out: rows for the page and for the terminal.
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
+from imp_rg.plots.style import Frame
 from imp_rg.report.folder import select
-from imp_rg.report.words import interval_text, number_text
+from imp_rg.report.words import estimate_text, interval_text, number_text
 
 LEAD_NULLS = ("init", "oneshot")
 """Nulls of the lead table: what pruning alone does to untrained and to trained weights."""
@@ -92,11 +92,11 @@ class LeadRow:
         for null in LEAD_NULLS:
             c = by_null.get(null)
             cells.append(number_text(c.sigma) if c else "")
-            cells.append(f"{number_text(c.excess)} {interval_text(c.low, c.high)}" if c else "")
+            cells.append(estimate_text(c.excess, c.low, c.high) if c else "")
         return (*cells, self.verdict)
 
 
-def lead_rows(spectrum: pd.DataFrame) -> list[LeadRow]:
+def lead_rows(spectrum: Frame) -> list[LeadRow]:
     """Rows of the lead table, in order of depth.
 
     Args:

@@ -7,14 +7,21 @@ import numpy as np
 MISSING = "–"
 
 
-def number_text(value: float) -> str:
-    """Signed, three decimals; a dash for NaN."""
-    return MISSING if np.isnan(value) else f"{value:+.3f}"
+def number_text(value: float, missing: str = MISSING) -> str:
+    """Signed, three decimals; a dash (or another word) for NaN."""
+    return missing if np.isnan(value) else f"{value:+.3f}"
 
 
 def interval_text(low: float, high: float) -> str:
     """[low, high]; a dash without interval."""
     return MISSING if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
+
+
+def estimate_text(value: float, low: float, high: float) -> str:
+    """Value and interval, or what there is of them."""
+    if np.isnan(value) or np.isnan(low):
+        return number_text(value)
+    return f"{number_text(value)} {interval_text(low, high)}"
 
 
 def percent_text(fraction: float) -> str:

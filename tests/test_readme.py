@@ -1,0 +1,20 @@
+"""What the README shows is run as it stands."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_library_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    sigma = eval(capsys.readouterr().out, {"np": __import__("numpy")})
+    assert sigma["dense0"] > 0.1  # "relevant" without any training, as the text says
+    assert len(code.strip().splitlines()) <= 20
+
+
+def test_the_test_line_is_what_ci_runs():
+    (line,) = [line for line in README.splitlines() if line.endswith("-m pytest -q")]
+    assert line in (ROOT / ".ci" / "run").read_text().splitlines()
