@@ -106,7 +106,7 @@ def test_density_map(tables):
     assert [t.get_text() for t in axis.texts][:2] == ["100", f"{want[0, 1]:.0f}"]
 
 
-@pytest.mark.parametrize(("depth", "num_levels"), [(14, 13), (56, 16), (14, 27)])
+@pytest.mark.parametrize(("depth", "num_levels"), [(56, 16), (14, 27)])
 def test_files_are_small_and_nothing_is_cut_off(tmp_path, depth, num_levels):
     tables = read_tables(write_run_folder(tmp_path, depth=depth, num_levels=num_levels))
     blocks = list(tables.exponents()["block"])

@@ -167,9 +167,7 @@ def prune_masks_on_host(
     return jax.tree.unflatten(structure, leaves)
 
 
-def _kth_on_host(
-    scores: list[np.ndarray], masks: list[np.ndarray], k: int
-) -> tuple[float, int]:
+def _kth_on_host(scores: list[np.ndarray], masks: list[np.ndarray], k: int) -> tuple[float, int]:
     """The k-th smallest surviving score, and how many scores equal to it are among the k.
 
     A sample brackets the value, and only the survivors inside are partitioned. The sample decides

@@ -47,7 +47,7 @@ class RunRecord(NamedTuple):
         self.seconds[level] = seconds
 
     def put_null(
-        self, name: str, rows: np.ndarray | int, levels: slice | int, flow: FlowPoint
+        self, name: str, rows: np.ndarray | np.integer | int, levels: slice | int, flow: FlowPoint
     ) -> None:
         """Writes levels of one null model for some replicates."""
         for whole, part in zip(self.nulls[name], flow, strict=True):

@@ -87,9 +87,10 @@ def _seeds(tables: RunTables) -> Iterator[Caveat]:
         at = 0.5 + tables.ci_level / 2
         yield Caveat(
             "few seeds",
-            f"{num} seeds are few. Intervals use Student's t with {count_text(num - 1, 'degree')} of freedom "
-            f"(quantile {stats.t.ppf(at, num - 1):.2f}; {stats.norm.ppf(at):.2f} for many seeds), "
-            "so they are honest but wide, and small effects go unseen.",
+            f"{num} seeds are few. Intervals use Student's t with "
+            f"{count_text(num - 1, 'degree')} of freedom (quantile "
+            f"{stats.t.ppf(at, num - 1):.2f}; {stats.norm.ppf(at):.2f} for many seeds), so they "
+            "are honest but wide, and small effects go unseen.",
         )
 
 
