@@ -83,4 +83,4 @@ def _on_interrupt(signum, frame):
     if interrupted.is_set():
         raise KeyboardInterrupt
     interrupted.set()
-    os.write(sys.__stderr__.fileno(), b"\nstopping; once more to stop at once\n")
+    os.write(2, b"\nstopping; once more to stop at once\n")

@@ -98,11 +98,14 @@ def run_levels(
                 setup.scheme, keys[state.active], state.imp, train_data, test_data
             )
             state.record.put(level, state.active, level_record, time.monotonic() - level_began)
-            _name_failed(config, state.active[~level_record.is_finite], level, console)
-            state = _drop_failed(state._replace(imp=imp), level_record.is_finite)
+            is_finite = np.asarray(level_record.is_finite)
+            _name_failed(config, state.active[~is_finite], level, console)
+            state = _drop_failed(state._replace(imp=imp), is_finite)
             _record_nulls(config, setup, keys, state, level, train_data)
             progress.end_level(float(np.mean(level_record.test_metric)))
             _save(config, setup, folder, checkpoints, level, state)
+    if not len(state.active):
+        console.print(f"warning: no replicate is left after level {level}; the run ends here")
     checkpoints.close()
     write_tables(config, setup, folder, state.record)
     flow = state.record.trajectory(setup.blocks, setup.num_kept)

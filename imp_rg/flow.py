@@ -121,14 +121,16 @@ def _sum_and_count(x: Array, mask: Array) -> tuple[Array, Array]:
 
     One reduction with two results: as two, XLA's CPU compiler takes ten times as long for them.
     """
-    totals = _by_rows(jnp.abs(x)), _by_rows(mask.astype(jnp.int32))
-    zeros = [jnp.zeros((), t.dtype) for t in totals]
-    total, count = jax.lax.reduce(
-        totals, tuple(zeros), lambda a, b: (a[0] + b[0], a[1] + b[1]), dimensions=(1,)
-    )
+    rows = _by_rows(jnp.abs(x)), _by_rows(mask.astype(jnp.int32))
+    zeros = tuple(jnp.zeros((), r.dtype) for r in rows)
+    total, count = jax.lax.reduce(rows, zeros, _add_pairs, dimensions=(1,))
     while total.size > ROW:
         total = _by_rows(total).sum(axis=1)
     return total.sum(), count.sum(dtype=jnp.int32)
+
+
+def _add_pairs(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    return a[0] + b[0], a[1] + b[1]
 
 
 def _by_rows(x: Array) -> Array:

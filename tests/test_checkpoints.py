@@ -137,10 +137,10 @@ def test_save_that_fails_leaves_the_others(damaged, monkeypatch):
     checkpoints = Checkpoints(damaged)
 
     def full(*args, **kwargs):
-        raise ValueError("RESOURCE_EXHAUSTED:\n  No space left on device")
+        raise ValueError("INTERNAL: at x.cc:\n Failed to write 9 bytes:  No space left on device")
 
     monkeypatch.setattr(checkpoints._manager, "save", full)
-    with pytest.raises(OSError, match="checkpoint of level 5 cannot be written: RESOURCE_EXH.*No"):
+    with pytest.raises(OSError, match="level 5 cannot be written: Failed to write 9 bytes: No space"):
         checkpoints.save(5, state_of(5))
     assert_sound(damaged, falls_back=False)
 

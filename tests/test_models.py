@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +63,7 @@ def test_strided_convolutions_pad_as_pytorch_does():
     """With padding 1 on both sides, output (0, 0) of a strided 3x3 convolution sees row -1."""
     x = jnp.zeros((1, 8, 8, 1)).at[0, 0, 0, 0].set(1.0)
     kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
-    y = Conv(1, 3, 2, None).apply({"params": {"kernel": kernel}}, x)
+    y: Any = Conv(1, 3, 2, None).apply({"params": {"kernel": kernel}}, x)
     assert float(y[0, 0, 0, 0]) == 4.0  # the centre tap; XLA's SAME would give tap 0
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,7 +106,8 @@ def test_sgd_is_pytorchs(nesterov):
     config = TrainConfig(weight_decay=0.01, momentum=0.9, nesterov=nesterov)
     tx = make_optimizer(config)
     theta, grads = jnp.array([1.0, -2.0]), [jnp.array([0.3, 0.1]), jnp.array([-0.2, 0.4])]
-    state, params = tx.init(theta), theta
+    state: Any = tx.init(theta)
+    params: Any = theta
     expected, v = np.array(theta, float), np.zeros(2)
     for g, lr in zip(grads, (0.1, 0.02), strict=True):
         state.hyperparams["learning_rate"] = jnp.float32(lr)
@@ -218,7 +221,7 @@ def test_dispatch_reports_progress_and_compiles_one_step(tiny_batch):
         return apply_fn(variables, x, **kwargs)
 
     config = TrainConfig(num_steps=25, batch_size=16, rewind_step=5)
-    train_fn = make_train_fn(
+    train_fn: Any = make_train_fn(
         counting_apply, make_optimizer(config), config=config, driver="dispatch"
     )
     variables = model.init(jax.random.key(0), SHAPE)

@@ -187,7 +187,7 @@ def _kth_on_host(scores: list[np.ndarray], masks: list[np.ndarray], k: int) -> t
         inside = np.concatenate(
             [s[m & (s >= low) & (s <= high)] for s, m in zip(scores, masks, strict=True)]
         )
-        rank = k - below
+        rank = int(k - below)
         if 0 < rank <= len(inside):
             break
     inside.partition(rank - 1)

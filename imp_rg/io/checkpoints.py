@@ -57,7 +57,8 @@ class Checkpoints:
             )
             self._manager.wait_until_finished()
         except Exception as error:  # Orbax and TensorStore raise many types for one full disk
-            reason = " ".join(str(error).split())[:200]
+            # The cause comes last, after the addresses within TensorStore.
+            reason = ": ".join(" ".join(str(error).split()).split(": ")[-2:])
             raise OSError(f"checkpoint of level {level} cannot be written: {reason}") from error
 
     def restore(self) -> tuple[int, dict[str, np.ndarray]] | None:

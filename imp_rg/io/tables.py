@@ -149,6 +149,8 @@ def spectrum_frame(flow: FlowTrajectory, *, ci_level: float) -> pd.DataFrame:
 
 def _measurements(flow: FlowTrajectory) -> Iterator[tuple[str, str, str]]:
     for point in flow.points:
+        if point == "postprune" and len(flow.num_kept) < 3:
+            continue  # it starts at level 1: one level has no exponent
         for denominator in DENOMINATORS:
             yield "magnitude_share", point, denominator
         yield "param_share", point, "prunable"
