@@ -51,6 +51,11 @@ class Trap:
             time.sleep(60)  # nothing more may happen while the signal is on its way
 
 
+def put(owner, name, hooked):
+    """Replaces an attribute for the life of the process."""
+    setattr(owner, name, hooked)
+
+
 def half(trap, name):
     class HalfFile:
         def __init__(self, file):
@@ -74,7 +79,7 @@ def half(trap, name):
         file = builtins.open(path, mode)
         return HalfFile(file) if _is_temporary_of(path, name) and trap.passes() else file
 
-    setattr(files, "open", open_half)
+    put(files, "open", open_half)
 
 
 def rename(trap, name):
@@ -83,7 +88,7 @@ def rename(trap, name):
             trap.strike(f"rename of {source}")
         os.replace(source, target)
 
-    setattr(files, "os", types.SimpleNamespace(**vars(os) | {"replace": replace}))
+    put(files, "os", types.SimpleNamespace(**vars(os) | {"replace": replace}))
 
 
 def checkpoint(trap, nothing):
@@ -108,7 +113,7 @@ def during(trap, milliseconds):
         time.sleep(0.3)
         return await finalize(self, *args, **kwargs)
 
-    setattr(atomicity.AtomicRenameTemporaryPath, "finalize", slow_finalize)
+    put(atomicity.AtomicRenameTemporaryPath, "finalize", slow_finalize)
     saving = threading.Event()
 
     def start_clock():
@@ -132,7 +137,7 @@ def prune(trap, nothing):
             trap.strike("prune")
         return masks
 
-    setattr(levels, "prune_masks_on_host", prune_and_die)
+    put(levels, "prune_masks_on_host", prune_and_die)
 
 
 def train(trap, nothing):
@@ -164,7 +169,7 @@ def _around_save(before, after):
         save(self, level, flat)
         after()
 
-    setattr(Checkpoints, "save", wrapped)
+    put(Checkpoints, "save", wrapped)
 
 
 def _is_temporary_of(path, name):

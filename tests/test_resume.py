@@ -35,7 +35,7 @@ def kill_and_go_on(points, flags, tmp_path):
 
 def test_few_kills(tmp_path):
     """Within a table, within a checkpoint, within mask making."""
-    points = ["half:.flow.csv:2", "checkpoint::9", "prune::5"]
+    points = ["half:.flow.csv:2", "checkpoint::9", "prune::3"]
     out = kill_and_go_on(points, FLAGS, tmp_path)
     assert contents(out) == contents(finished_run())
 
@@ -131,14 +131,14 @@ def test_deleted_tables_come_back_without_training(copy, monkeypatch, name):
 
 
 def test_fresh_starts_again(copy, monkeypatch):
-    class Reached(Exception):
+    class ReachedError(Exception):
         pass
 
     def reach(*arguments, **options):
-        raise Reached
+        raise ReachedError
 
     monkeypatch.setattr(imp_run, "run_level", reach)
-    with pytest.raises(Reached):
+    with pytest.raises(ReachedError):
         run_in_process(*FLAGS, "--out", str(copy), "--fresh")
     assert sorted(path.name for path in copy.iterdir()) == [
         "checkpoints",

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
-from small_run import FLAGS, finished_run, run_in_process
+from small_run import finished_run, run_in_process
 
 from experiments import imp_run
 from imp_rg.io.files import read_json

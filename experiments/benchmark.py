@@ -1,0 +1,156 @@
+"""How fast is a training step, by way of running it, and how fast are pruning and the flow?
+
+Measures on this machine, in alternating repetitions, so that a drift of the machine meets all:
+
+* steps: milliseconds per seed and step of F, by driver, replicate strategy and number of seeds,
+  beside the same step in PyTorch where it is installed (``pip install torch==2.13.0``, optional);
+* pruning: exact global pruning (M), by route and number of weights;
+* reduction: M_i and P_i of 85 million weights.
+
+    python -m experiments.benchmark                  # writes runs/benchmark/benchmark.{json,md}
+    python -m experiments.benchmark --only pruning reduction --repeats 9
+    python -m experiments.benchmark --preset smoke   # tiny sizes: does it run?
+
+PyTorch runs one process a seed; the faster of one seed on all cores and one seed on each core is
+compared with the library's own choice of execution. Images are random; nothing is learned.
+
+Obtained: to be filled in from a quiet run (device, date, table).
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from experiments import cli
+from experiments.benchmark_cases import (
+    LEAF_SHAPES,
+    Shapes,
+    StepSetup,
+    flow_cases,
+    prune_cases,
+    step_cases,
+)
+from experiments.benchmark_rows import (
+    Case,
+    Ratio,
+    Row,
+    aims,
+    describe_machine,
+    measure,
+    print_results,
+    write_results,
+)
+from experiments.benchmark_torch import is_available
+from imp_rg.config import require
+
+Part = Literal["steps", "pruning", "reduction"]
+Preset = Literal["smoke", "default"]
+
+Group = Callable[[], AbstractContextManager[list[Case]]]
+"""Sets up what is measured in turn, and forgets it."""
+
+RESNET_8 = StepSetup(
+    model="resnet14", input_shape=(8, 8, 1), batch_size=64, policy="none", num_steps=20
+)
+RESNET_32 = StepSetup(
+    model="resnet20", input_shape=(32, 32, 3), batch_size=128, policy="flip_crop", num_steps=3
+)
+LENET = StepSetup(
+    model="lenet300-100", input_shape=(28, 28, 1), batch_size=64, policy="none", num_steps=100
+)
+TINY_RESNET = dataclasses.replace(RESNET_8, width=0.25, batch_size=8, num_steps=2)
+TINY_LENET = dataclasses.replace(
+    LENET, model="lenet8", input_shape=(4, 4, 1), batch_size=8, num_steps=2
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Measures training steps, pruning and the flow on this machine.
+
+    Attributes:
+      preset: Real sizes, or tiny ones to see whether it runs.
+      repeats: Alternating repetitions after one call that compiles.
+      seeds: Numbers of seeds to measure.
+      only: Parts to measure.
+      thorough: Also prune the largest network by the route this backend does not use.
+      out: Folder of benchmark.json and benchmark.md.
+    """
+
+    preset: Preset = "default"
+    repeats: int = 7
+    seeds: tuple[int, ...] = (1, 2, 3)
+    only: tuple[Part, ...] = ("steps", "pruning", "reduction")
+    thorough: bool = False
+    out: Path = Path("runs/benchmark")
+
+    def __post_init__(self):
+        require(self.repeats >= 1, "repeats", "must be at least 1", self.repeats)
+        is_valid = len(self.seeds) > 0 and min(self.seeds) >= 1
+        require(is_valid, "seeds", "must be numbers of at least 1", self.seeds)
+        require(len(self.only) > 0, "only", "must name a part", self.only)
+
+    @property
+    def setups(self) -> tuple[StepSetup, ...]:
+        """Networks whose steps are measured."""
+        is_smoke = self.preset == "smoke"
+        return (TINY_RESNET, TINY_LENET) if is_smoke else (RESNET_8, RESNET_32, LENET)
+
+    @property
+    def shapes(self) -> dict[str, Shapes]:
+        """Leaf shapes of the networks that are pruned, by name, the largest last."""
+        return {"tiny": [(3, 3, 16, 16)] * 4} if self.preset == "smoke" else LEAF_SHAPES
+
+
+PRESETS = {"smoke": Config(preset="smoke", repeats=1, seeds=(1, 2)), "default": Config()}
+
+
+def run(config: Config) -> Path:
+    """Measures and reports; returns the folder of the results."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    machine = describe_machine()
+    console.print(" · ".join(f"{key} {value}" for key, value in machine.items()), highlight=False)
+    rows: list[Row] = []
+    ratios: list[Ratio] = []
+    for name, prepare in _groups(config, console).items():
+        console.print(f"{name}: compiling and measuring", highlight=False)
+        with prepare() as cases:
+            new_rows, new_ratios = measure(cases, repeats=config.repeats)
+        rows += new_rows
+        ratios += new_ratios
+    judged = aims(rows, ratios)
+    print_results(rows, ratios, judged, console)
+    write_results(config.out, machine, rows, ratios, judged)
+    console.print(f"written to {config.out}/benchmark.json and benchmark.md", highlight=False)
+    return config.out
+
+
+def _groups(config: Config, console: Console) -> dict[str, Group]:
+    groups: dict[str, Group] = {}
+    if "steps" in config.only:
+        if not is_available():
+            console.print("PyTorch is not installed: no comparison with it", highlight=False)
+        for setup in config.setups:
+            groups[setup.name] = functools.partial(step_cases, setup, config.seeds)
+    largest = list(config.shapes)[-1]
+    if "pruning" in config.only:
+        for name, shapes in config.shapes.items():
+            both = config.thorough or config.preset == "smoke" or name != largest
+            groups[f"pruning, {name}"] = functools.partial(
+                prune_cases, name, shapes, both_routes=both
+            )
+    if "reduction" in config.only:
+        groups[f"reduction, {largest}"] = functools.partial(
+            flow_cases, largest, config.shapes[largest]
+        )
+    return groups
+
+
+if __name__ == "__main__":
+    cli.main(run, PRESETS, prog="python -m experiments.benchmark")
