@@ -24,7 +24,7 @@ import tyro
 from rich.console import Console
 
 from experiments import cli, imp_run
-from experiments.setup import estimate_seconds, headline, prepare, resolved_settings
+from experiments.setup import AS_IS, estimate_seconds, headline, prepare, resolved_settings
 from imp_rg.config import PruneConfig, TrainConfig, require, require_choice
 from imp_rg.imp.replicates import Strategy
 from imp_rg.imp.saliency import SCORES
@@ -94,7 +94,8 @@ class Config:
 
     def __post_init__(self):
         require(self.seeds >= 1, "seeds", "must be at least 1", self.seeds)
-        require(self.first_seed >= 0, "first_seed", "must not be negative", self.first_seed)
+        fits = 0 <= self.first_seed < 2**31 - self.seeds
+        require(fits, "first_seed", "must lie in [0, 2^31)", self.first_seed)
         require(self.levels >= 1, "levels", "must be at least 1", self.levels)
         require(0 < self.ci_level < 1, "ci_level", "must lie in (0, 1)", self.ci_level)
         require(self.score in SCORES, "score", f"must be one of {', '.join(SCORES)}", self.score)
@@ -138,7 +139,7 @@ def run(config: Config) -> Path:
     console = Console(width=None if sys.stdout.isatty() else 120)
     _use_device(config)
     setup = prepare(config, console)
-    console.print(headline(config, setup), highlight=False)
+    console.print(headline(config, setup), **AS_IS)
     settings = resolved_settings(config, setup)
     folder = RunFolder(config.out or _default_folder(settings), settings, fresh=config.fresh)
     if imp_run.is_finished(folder):

@@ -4,6 +4,7 @@ In: a config. Out: a `Setup`; whatever is wrong with a setting is said here, bef
 """
 
 import dataclasses
+import hashlib
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,9 @@ from imp_rg.types import Batch, Params
 if TYPE_CHECKING:
     from experiments.imp_flow import Config
 
+
+AS_IS: Any = {"highlight": False, "markup": False, "soft_wrap": True}
+"""How text with paths is printed: brackets are no markup, a long line stays one."""
 
 TIMED_STEPS = 8
 
@@ -129,6 +133,14 @@ def headline(config: "Config", setup: Setup) -> str:
     )
 
 
+def _data_digest(images: data.ImageData) -> str:
+    """Names the arrays themselves: a file may change under its name."""
+    sha = hashlib.sha256()
+    for array in (images.x_train, images.y_train, images.x_test, images.y_test):
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()[:16]
+
+
 def estimate_seconds(config: "Config", setup: Setup) -> float:
     """Time of the whole run, from a few steps of all replicates after one that compiles."""
     model, images, train = setup.model, setup.images, config.train
@@ -177,6 +189,7 @@ def resolved_settings(config: "Config", setup: Setup) -> dict[str, Any]:
         "block_names": list(setup.blocks.names),
         "num_listed": setup.blocks.num_listed,
         "num_prunable": sum(setup.blocks.sizes),
+        "data_sha256": _data_digest(setup.images),
         "num_test": len(setup.images.y_test),
         "metric": "test accuracy (%)",
     }

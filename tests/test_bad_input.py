@@ -46,9 +46,14 @@ BAD_FLAGS = {
     "fraction 1": (["--prune-fraction", "1"], "prune_fraction", "1.0"),
     "fraction nan": (["--prune-fraction", "nan"], "prune_fraction", "nan"),
     "too many levels": (
-        ["--model", "lenet8", "--prune-fraction", "0.5", "--levels", "12"],
-        *("levels", "2 blocks", "12 levels, which keep 1"),
+        ["--model", "lenet8", "--prune-fraction", "0.8", "--levels", "4"],
+        *("levels", "2 blocks", "4 levels, which keep 1"),
     ),
+    "levels that prune nothing": (
+        ["--model", "lenet8", "--levels", "60"],
+        *("levels", "would remove none of the 2 weights left", "got 60"),
+    ),
+    "first seed": (["--first-seed", "3000000000"], "first_seed", "3000000000"),
     "no level": (["--levels", "0"], "levels", "0"),
     "original fraction": (
         ["--fraction-of", "original", "--levels", "5"],

@@ -144,3 +144,8 @@ def test_random_scores_depend_on_the_key_only():
     one = draw(jax.random.key(1), params, params)["w"]
     assert bool((one == draw(jax.random.key(1), {"w": -params["w"]}, params)["w"]).all())
     assert bool((one != draw(jax.random.key(2), params, params)["w"]).any())
+
+
+def test_levels_that_remove_nothing_get_one_line():
+    with pytest.raises(ValueError, match="level 3 would remove none of the 2 weights left"):
+        prune_schedule((4,), PruneConfig(), num_levels=9)

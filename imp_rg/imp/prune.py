@@ -35,7 +35,7 @@ def prune_schedule(
       0 is dense.
 
     Raises:
-      ValueError: If a level would keep nothing.
+      ValueError: If a level would keep or remove nothing.
 
     References:
       Redman et al., App. A (fractions); count rules of `PruneConfig`: house definition.
@@ -56,6 +56,11 @@ def _removals(total: int, config: PruneConfig, num_levels: int) -> list[int]:
         if count >= remaining:
             raise ValueError(
                 f"levels: level {level} would keep none of {total} prunable weights at "
+                f"prune_fraction {config.prune_fraction}, got {num_levels - 1}"
+            )
+        if count <= 0:  # the scale factor would be 1, and ln c divides every exponent
+            raise ValueError(
+                f"levels: level {level} would remove none of the {remaining} weights left at "
                 f"prune_fraction {config.prune_fraction}, got {num_levels - 1}"
             )
         remaining -= count

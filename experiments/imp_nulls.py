@@ -1,0 +1,98 @@
+"""Flows of the null models beside a run: what pruning gives without learning.
+
+In: the states of a run. Out: rows in its record.
+"""
+
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from experiments.setup import Setup
+from imp_rg.flow import FlowPoint, flow_point
+from imp_rg.imp.controls import null_flow, null_sources, shuffle_masks
+from imp_rg.imp.operator import ImpState
+from imp_rg.imp.record import RunRecord
+from imp_rg.imp.replicates import unstack
+from imp_rg.rg import gaussian_null_flow
+from imp_rg.types import Batch, Keys, Params
+
+if TYPE_CHECKING:
+    from experiments.imp_flow import Config
+
+NULLS = ("gaussian", "init", "oneshot", "random")
+"""Nulls that every run has; those that retrain are asked for."""
+
+
+def record_gaussian(record: RunRecord, setup: Setup, initial: Params) -> None:
+    """Closed form from the size and the initial standard deviation of each prunable tensor.
+
+    One threshold over all tensors, or one a tensor, as the run itself prunes.
+    """
+    block_of = np.array(setup.blocks.block_of)
+    prunable = np.flatnonzero(block_of >= 0)
+    leaves = jax.device_get(jax.tree.leaves(initial))
+    sizes = np.array([leaves[k][0].size for k in prunable])
+    is_global = setup.scheme.schedule.shape[1] == 1
+    groups = [np.arange(len(sizes))] if is_global else [[k] for k in range(len(sizes))]
+    removed = setup.scheme.schedule.cumsum(axis=0)
+    for seed in range(len(leaves[0])):
+        scales = np.array([leaves[k][seed].std() for k in prunable], float)
+        magnitude, surviving = np.zeros((2, len(removed), len(setup.blocks.names)))
+        for column, group in enumerate(groups):
+            density = 1 - removed[:, column] / sizes[group].sum()
+            tensors = np.arange(len(group))
+            null = gaussian_null_flow(sizes[group], scales[group], tensors, density)
+            for i, k in enumerate(group):
+                magnitude[:, block_of[prunable[k]]] += null.magnitude[:, i]
+                surviving[:, block_of[prunable[k]]] += null.surviving[:, i]
+        unpruned = sum(np.abs(leaves[k][seed]).sum() for k in np.flatnonzero(block_of < 0))
+        flow = FlowPoint(magnitude, surviving, magnitude.sum(axis=1) + unpruned)
+        record.put_null("gaussian", seed, slice(None), flow)
+
+
+def record_nulls(
+    config: "Config",
+    setup: Setup,
+    keys: Keys,
+    imp: ImpState,
+    rows: np.ndarray,
+    record: RunRecord,
+    train_data: Batch,
+) -> None:
+    """Records the nulls of this level for the replicates at `rows`.
+
+    Those that prune without training are done for all levels once the dense weights are there.
+    """
+    level = int(imp.level[0])
+    if level == 0:
+        for row, key, one in zip(rows, keys[rows], unstack(imp), strict=True):
+            sources = null_sources(one.rewind.params, one.variables.params)
+            for name, source in sources.items():
+                flow = null_flow(
+                    jax.random.fold_in(key, config.levels + 1),
+                    source,
+                    blocks=setup.blocks,
+                    schedule=setup.scheme.schedule,
+                    prune_fn=setup.scheme.prune,
+                )
+                record.put_null(name, row, slice(None), jax.device_get(flow))
+    if "shuffled" in config.null:
+        flow = _shuffled_flow(config, setup, keys[rows], imp, train_data)
+        record.put_null("shuffled", rows, level, jax.device_get(flow))
+
+
+def _shuffled_flow(
+    config: "Config", setup: Setup, keys: Keys, imp: ImpState, train_data: Batch
+) -> FlowPoint:
+    """Trains under the masks of this level, permuted within each tensor; fields [seed block]."""
+    keys = jax.vmap(lambda key, level: jax.random.fold_in(key, config.levels + 2 + level))(
+        keys, imp.level
+    )
+    masks = jax.vmap(lambda key, masks: shuffle_masks(key, masks, setup.blocks.prunable))(
+        keys, imp.masks
+    )
+    variables, _ = setup.scheme.retrain(keys, imp.rewind, masks, train_data)
+    return jax.vmap(lambda params, masks: flow_point(params, masks, blocks=setup.blocks))(
+        variables.params, masks
+    )
