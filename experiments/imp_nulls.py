@@ -3,11 +3,10 @@
 In: the states of a run. Out: rows in its record.
 """
 
-from typing import TYPE_CHECKING
-
 import jax
 import numpy as np
 
+from experiments.imp_config import Config
 from experiments.setup import Setup
 from imp_rg.flow import FlowPoint, flow_point
 from imp_rg.imp.controls import null_flow, null_sources, shuffle_masks
@@ -16,9 +15,6 @@ from imp_rg.imp.record import RunRecord
 from imp_rg.imp.replicates import unstack
 from imp_rg.rg import gaussian_null_flow
 from imp_rg.types import Batch, Keys, Params
-
-if TYPE_CHECKING:
-    from experiments.imp_flow import Config
 
 NULLS = ("gaussian", "init", "oneshot", "random")
 """Nulls that every run has; those that retrain are asked for."""
@@ -52,7 +48,7 @@ def record_gaussian(record: RunRecord, setup: Setup, initial: Params) -> None:
 
 
 def record_nulls(
-    config: "Config",
+    config: Config,
     setup: Setup,
     keys: Keys,
     imp: ImpState,
@@ -83,7 +79,7 @@ def record_nulls(
 
 
 def _shuffled_flow(
-    config: "Config", setup: Setup, keys: Keys, imp: ImpState, train_data: Batch
+    config: Config, setup: Setup, keys: Keys, imp: ImpState, train_data: Batch
 ) -> FlowPoint:
     """Trains under the masks of this level, permuted within each tensor; fields [seed block]."""
     keys = jax.vmap(lambda key, level: jax.random.fold_in(key, config.levels + 2 + level))(

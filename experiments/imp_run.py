@@ -4,7 +4,6 @@ In: a config and its `Setup`. Out: a run folder (`imp_rg.io.runs`).
 """
 
 import time
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli
+from experiments.imp_config import Config
 from experiments.imp_nulls import record_nulls
 from experiments.imp_state import RunState, drop_failed, restore, run_keys, start
 from experiments.setup import AS_IS, Setup
@@ -28,9 +28,6 @@ from imp_rg.pytree import leaf_paths, to_flat
 from imp_rg.report import LEAD_COLUMNS, lead_rows, write_report
 from imp_rg.types import Batch
 
-if TYPE_CHECKING:
-    from experiments.imp_flow import Config
-
 
 def is_finished(folder: RunFolder) -> bool:
     """Whether all levels and their tables are there."""
@@ -40,7 +37,7 @@ def is_finished(folder: RunFolder) -> bool:
 
 
 def run_levels(
-    config: "Config",
+    config: Config,
     setup: Setup,
     folder: RunFolder,
     console: Console,
@@ -115,14 +112,14 @@ def report(folder: RunFolder, console: Console) -> None:
     console.print(f"report: {page}", **AS_IS)
 
 
-def _name_failed(config: "Config", failed: np.ndarray, level: int, console: Console) -> None:
+def _name_failed(config: Config, failed: np.ndarray, level: int, console: Console) -> None:
     for row in failed:
         seed = config.seed_list[row]
         console.print(f"warning: seed {seed} stops at level {level}: its loss is not finite")
 
 
 def _save(
-    config: "Config",
+    config: Config,
     setup: Setup,
     folder: RunFolder,
     checkpoints: Checkpoints,
@@ -145,7 +142,7 @@ def _save(
     write_tables(config, setup, folder, state.record)
 
 
-def write_tables(config: "Config", setup: Setup, folder: RunFolder, record: RunRecord) -> None:
+def write_tables(config: Config, setup: Setup, folder: RunFolder, record: RunRecord) -> None:
     """Writes the tables of all levels so far."""
     flow = record.trajectory(setup.blocks, setup.num_kept)
     steps = config.train.num_steps - config.train.first_step

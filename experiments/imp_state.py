@@ -3,13 +3,14 @@
 In: a config and its `Setup`. Out: a `RunState`.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from experiments.imp_config import Config
 from experiments.imp_nulls import NULLS, record_gaussian
 from experiments.setup import AS_IS, Setup
 from imp_rg.imp.operator import ImpState
@@ -18,9 +19,6 @@ from imp_rg.imp.replicates import stack
 from imp_rg.io.checkpoints import Checkpoints
 from imp_rg.pytree import from_flat
 from imp_rg.types import Batch, Keys
-
-if TYPE_CHECKING:
-    from experiments.imp_flow import Config
 
 
 class RunState(NamedTuple):
@@ -37,18 +35,18 @@ class RunState(NamedTuple):
     record: RunRecord
 
 
-def run_keys(config: "Config") -> Keys:
+def run_keys(config: Config) -> Keys:
     """One key a replicate, the same at every level and after every restart."""
     return _split_seeds(config)[:, 1]
 
 
-def _split_seeds(config: "Config") -> Any:
+def _split_seeds(config: Config) -> Any:
     """Two keys a replicate: for the initial weights and for the run, [seed 2]."""
     seeds = jnp.array(config.seed_list)
     return jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds)
 
 
-def start(config: "Config", setup: Setup, keys: Keys, train_data: Batch) -> RunState:
+def start(config: Config, setup: Setup, keys: Keys, train_data: Batch) -> RunState:
     """Initial variables, the rewind point, and the null that needs no weights."""
     init_fn = jax.jit(lambda key: setup.model.init(key, setup.input_shape))
     initial = stack([init_fn(key) for key in _split_seeds(config)[:, 0]])
@@ -73,7 +71,7 @@ def drop_failed(state: RunState, is_finite: np.ndarray) -> RunState:
 
 
 def restore(
-    config: "Config", setup: Setup, checkpoints: Checkpoints, console: Console
+    config: Config, setup: Setup, checkpoints: Checkpoints, console: Console
 ) -> tuple[int, RunState] | None:
     """The newest sound checkpoint; says what it is and what was wrong with newer ones."""
     restored = checkpoints.restore()
@@ -92,7 +90,7 @@ def restore(
     )
 
 
-def _template(config: "Config", setup: Setup) -> RunState:
+def _template(config: Config, setup: Setup) -> RunState:
     """A `RunState` of the right structure; its leaves mean nothing."""
     variables = jax.eval_shape(lambda: setup.model.init(jax.random.key(0), setup.input_shape))
     record = empty_record(

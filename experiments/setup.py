@@ -6,13 +6,14 @@ In: a config. Out: a `Setup`; whatever is wrong with a setting is said here, bef
 import dataclasses
 import hashlib
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from experiments.imp_config import Config
 from experiments.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import BlockPartition
@@ -22,10 +23,6 @@ from imp_rg.imp.train import make_optimizer, make_train_fn
 from imp_rg.models import Model, make_model
 from imp_rg.pytree import ones_masks
 from imp_rg.types import Batch, Params
-
-if TYPE_CHECKING:
-    from experiments.imp_flow import Config
-
 
 AS_IS: Any = {"highlight": False, "markup": False, "soft_wrap": True}
 """How text with paths is printed: brackets are no markup, a long line stays one."""
@@ -65,7 +62,7 @@ class Setup(NamedTuple):
         return sum(self.blocks.sizes) - self.scheme.schedule.sum(axis=1).cumsum()
 
 
-def prepare(config: "Config", console: Console) -> Setup:
+def prepare(config: Config, console: Console) -> Setup:
     """Loads data and builds the scheme; every setting has been checked when it returns."""
     augment = None if config.augment == "default" else config.augment
     images = data.load(
@@ -118,7 +115,7 @@ def parse_blocks(text: str) -> str | dict[str, tuple[str, ...]]:
     return patterns
 
 
-def headline(config: "Config", setup: Setup) -> str:
+def headline(config: Config, setup: Setup) -> str:
     """The first line a user sees: device, data, model."""
     images, device = setup.images, jax.devices()[0]
     where = f"{num_usable_cores()} CPU cores" if device.platform == "cpu" else device.device_kind
@@ -141,7 +138,7 @@ def _data_digest(images: data.ImageData) -> str:
     return sha.hexdigest()[:16]
 
 
-def estimate_seconds(config: "Config", setup: Setup) -> float:
+def estimate_seconds(config: Config, setup: Setup) -> float:
     """Time of the whole run, from a few steps of all replicates after one that compiles."""
     model, images, train = setup.model, setup.images, config.train
     train_fn = make_train_fn(
@@ -171,7 +168,7 @@ def estimate_seconds(config: "Config", setup: Setup) -> float:
     return steps * time_steps(TIMED_STEPS) / TIMED_STEPS
 
 
-def resolved_settings(config: "Config", setup: Setup) -> dict[str, Any]:
+def resolved_settings(config: Config, setup: Setup) -> dict[str, Any]:
     """Every setting that makes a run what it is, flat and in JSON types.
 
     Left out: where the run lies and how it is started.

@@ -1,0 +1,113 @@
+"""Settings of `experiments.imp_flow`: every flag with its default, and the presets."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from imp_rg.config import PruneConfig, TrainConfig, require, require_choice
+from imp_rg.imp.replicates import Strategy
+from imp_rg.imp.saliency import SCORES
+from imp_rg.imp.train import Driver
+from imp_rg.models.resnet_cifar import GammaInit, Shortcut
+
+Preset = Literal["smoke", "default", "paper"]
+Device = Literal["auto", "cpu", "gpu"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Measures the IMP flow of a network on real data.
+
+    Attributes:
+      preset: Defaults to start from: a minute's try, the coffee break, or the paper's recipe.
+      dataset: digits, npz:PATH (x_train, y_train, x_test, y_test), or a TensorFlow Datasets name.
+      data_dir: Where prepared TensorFlow Datasets lie.
+      augment: Augmentation; by default flips and crops for CIFAR, none otherwise.
+      normalize: Channel statistics, measured on the training images or those of ImageNet.
+      model: resnet14/20/32/44/56, or lenet with hidden widths such as lenet300-100.
+      width: Multiplies the channels or units of all layers.
+      shortcut: Where a residual block changes shape: 1x1 convolution or zero padding.
+      gamma_init: Initial batch-norm scales: one, or uniform on (0, 1).
+      blocks: block, stage, layer, or own patterns as NAME=PATTERN[+PATTERN],NAME=...
+      seeds: Number of replicates.
+      first_seed: Seed of the first replicate; the others count up.
+      levels: Last level; levels 0 to this one are run.
+      prune: How masks are made.
+      score: What ranks the weights.
+      train: How weights are trained and rewound.
+      null: Further null models that train: shuffled.
+      ci_level: Coverage of the intervals over seeds.
+      device: Where to compute.
+      deterministic: Bit-equal reruns on GPU, slower.
+      driver: Of the training loop; auto takes the fastest by measurement.
+      replicates: How seeds run side by side; auto takes the fastest by measurement.
+      out: Run folder; by default below runs/imp_flow.
+      fresh: Throw away what the run folder holds.
+    """
+
+    preset: Preset = "default"
+    dataset: str = "digits"
+    data_dir: Path | None = None
+    augment: Literal["default", "none", "flip_crop"] = "default"
+    normalize: Literal["train", "imagenet"] = "train"
+    model: str = "resnet14"
+    width: float = 1.0
+    shortcut: Shortcut = "projection"
+    gamma_init: GammaInit = "one"
+    blocks: str = "block"
+    seeds: int = 3
+    first_seed: int = 0
+    levels: int = 12
+    prune: tyro.conf.OmitArgPrefixes[PruneConfig] = PruneConfig()
+    score: Literal["magnitude", "random"] = "magnitude"
+    train: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig()
+    null: tuple[Literal["shuffled"], ...] = ()
+    ci_level: float = 0.95
+    device: Device = "auto"
+    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    driver: Driver | Literal["auto"] = "auto"
+    replicates: Strategy | Literal["auto"] = "auto"
+    out: Path | None = None
+    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+    def __post_init__(self):
+        require(self.seeds >= 1, "seeds", "must be at least 1", self.seeds)
+        fits = 0 <= self.first_seed < 2**31 - self.seeds
+        require(fits, "first_seed", "must lie in [0, 2^31)", self.first_seed)
+        require(self.levels >= 1, "levels", "must be at least 1", self.levels)
+        require(0 < self.ci_level < 1, "ci_level", "must lie in (0, 1)", self.ci_level)
+        require(self.score in SCORES, "score", f"must be one of {', '.join(SCORES)}", self.score)
+        require_choice("device", self.device, Device)
+        is_pair = (self.driver, self.replicates)
+        require(is_pair != ("dispatch", "vmap"), "replicates", "vmap needs --driver scan", "vmap")
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds themselves."""
+        return list(range(self.first_seed, self.first_seed + self.seeds))
+
+
+PRESETS: dict[str, Config] = {
+    "smoke": Config(
+        preset="smoke",
+        model="lenet300-100",
+        seeds=2,
+        levels=5,
+        train=TrainConfig(num_steps=60, rewind_step=3),
+    ),
+    "default": Config(),
+    # open_lth's recipe, which the paper's Tables 4 to 6 come from (Chen et al. 2021, App. A).
+    "paper": Config(
+        preset="paper",
+        dataset="cifar10",
+        augment="flip_crop",
+        normalize="imagenet",
+        model="resnet20",
+        gamma_init="uniform",
+        levels=15,
+        prune=PruneConfig(count_rule="ceil+1"),
+        train=TrainConfig(num_steps=160 * 391, rewind_step=1000, batch_size=128, last_batch="keep"),
+    ),
+}
