@@ -57,8 +57,20 @@ def _one_line(box: str) -> str:
     return f"error: {text}" + (f" (nearest: {near.group(1)})" if near else "")
 
 
-def main(run: Callable[[Any], Path], presets: Mapping[str, Any], *, prog: str) -> None:
-    """Runs an experiment from the command line; bad input becomes one line and exit code 2."""
+RESUMABLE = "finished levels are saved, the same command goes on from there"
+
+
+def main(
+    run: Callable[[Any], Path],
+    presets: Mapping[str, Any],
+    *,
+    prog: str,
+    when_stopped: str = RESUMABLE,
+) -> None:
+    """Runs an experiment from the command line; bad input becomes one line and exit code 2.
+
+    After Ctrl-C one line says `when_stopped`: what is lost and how to go on.
+    """
     config = parse(presets, sys.argv[1:], prog=prog)
     interrupted.clear()
     signal.signal(signal.SIGINT, _on_interrupt)
@@ -70,10 +82,7 @@ def main(run: Callable[[Any], Path], presets: Mapping[str, Any], *, prog: str) -
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
-        print(
-            "\nstopped; finished levels are saved, the same command goes on from there",
-            file=sys.stderr,
-        )
+        print(f"\nstopped; {when_stopped}", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 

@@ -19,7 +19,13 @@ from imp_rg.imp.operator import ImpState, make_imp_step, start_state
 from imp_rg.imp.prune import prune_masks, prune_masks_on_host, prune_schedule
 from imp_rg.imp.replicates import Strategy, map_replicates
 from imp_rg.imp.saliency import SCORES
-from imp_rg.imp.train import Driver, make_optimizer, make_train_fn, steps_per_epoch
+from imp_rg.imp.train import (
+    Driver,
+    cpu_compiler_options,
+    make_optimizer,
+    make_train_fn,
+    steps_per_epoch,
+)
 from imp_rg.types import (
     AnyArray,
     ApplyFn,
@@ -50,13 +56,13 @@ class Execution(NamedTuple):
 def choose_execution(*, has_convolutions: bool) -> Execution:
     """The fastest execution by measurement (`python -m experiments.benchmark`).
 
-    On a CPU, convolutions are dispatched, one thread a replicate; everything else is one scanned
-    program with the seeds vmapped. On accelerators convolutional replicates are scanned one after
-    another, because vmapped kernels become grouped convolutions.
+    On a CPU one thread a replicate fills the cores: convolutions are dispatched, everything else is
+    scanned. On accelerators all is scanned: convolutional replicates one after another, because
+    vmapped kernels become grouped convolutions, others vmapped. (Accelerators: not measured yet.)
     """
-    if not has_convolutions:
-        return Execution("scan", "vmap")
-    return Execution("scan", "loop") if is_accelerator() else Execution("dispatch", "threads")
+    if is_accelerator():
+        return Execution("scan", "loop" if has_convolutions else "vmap")
+    return Execution("dispatch" if has_convolutions else "scan", "threads")
 
 
 class LevelRecord(NamedTuple):
@@ -158,9 +164,11 @@ def make_scheme(
         prune_fn=prune_masks_on_host if is_host else prune_masks,
     )
     if driver == "scan" and strategy != "vmap":
-        imp_step, train_fn = jax.jit(imp_step), jax.jit(train_fn, static_argnames=("start", "stop"))
+        options = cpu_compiler_options()
+        imp_step = jax.jit(imp_step, compiler_options=options)
+        train_fn = jax.jit(train_fn, static_argnames=("start", "stop"), compiler_options=options)
 
-    def options(replicate):
+    def train_options(replicate):
         if driver != "dispatch" or on_progress is None:
             return {}
         return {"on_progress": functools.partial(on_progress, replicate)}
@@ -170,7 +178,7 @@ def make_scheme(
         return start_state(key, variables, data, train_fn=train_fn, config=train_config)
 
     def step(replicate, key, state, data):
-        return imp_step(key, state, data, **options(replicate))
+        return imp_step(key, state, data, **train_options(replicate))
 
     def retrain(replicate, key, variables, masks, data):
         del replicate
