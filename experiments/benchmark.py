@@ -14,15 +14,15 @@ Measures on this machine, in alternating repetitions, so that a drift of the mac
 PyTorch runs one process a seed; the faster of one seed on all cores and one seed on each core is
 compared with the library's own choice of execution. Images are random; nothing is learned.
 
-Obtained, 2 CPU cores (a virtual Xeon), jax 0.10.2, torch 2.13.0, `--repeats 5 --seeds 1 2`, 3 minutes
-(all rows: `experiments/results/benchmark`):
+Obtained on 2 CPU cores (a virtual Xeon), jax 0.10.2, torch 2.13.0, `--repeats 5 --seeds 1 2`, in 3
+minutes (all rows: `experiments/results/benchmark`):
 
-* ResNet-14, 8x8, batch 64, 2 seeds: 14.1 ms a seed and step, 2.07 times PyTorch's 6.9 (1.80 to 2.08);
-* ResNet-20, 32x32, batch 128, 2 seeds: 424 ms, 2.14 times PyTorch's 197 (2.12 to 2.17);
+* ResNet-14, 8x8, batch 64, 2 seeds: 14.1 ms a seed and step, 2.07 (1.80 to 2.08) times PyTorch's;
+* ResNet-20, 32x32, batch 128, 2 seeds: 424 ms, 2.14 (2.12 to 2.17) times PyTorch's;
 * 85M weights pruned exactly in 0.30 s, their M_i and P_i reduced in 0.02 s.
 
-Both steps spend their time in XLA's convolutions: an Eigen or YNNPACK contraction where PyTorch has
-oneDNN's blocked layouts. At 32x32 the kernel gradients cost as much as both other passes together.
+At 32x32 about half of the CPU time is convolutions, where XLA contracts by Eigen and PyTorch by
+oneDNN in blocked layouts; the rest is passes over activations (batch norm, ReLU, pads, transposes).
 """
 
 import dataclasses
