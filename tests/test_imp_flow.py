@@ -131,7 +131,7 @@ def test_nulls_keep_what_the_run_keeps(finished):
         np.testing.assert_allclose(counts, kept, rtol=1e-9, err_msg=str(name))
     dense = nulls[(nulls["level"] == 0) & (nulls["null"] == "oneshot")]["magnitude"]
     trained = flow[(flow["level"] == 0) & (flow["point"] == "trained")]["magnitude"]
-    np.testing.assert_array_equal(dense, trained)
+    np.testing.assert_allclose(dense, trained, rtol=1e-6)  # one sums under vmap
 
 
 def test_shuffled_masks_keep_the_counts_of_every_block(finished):
