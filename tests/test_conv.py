@@ -91,7 +91,9 @@ def test_gradients_keep_the_fast_dimension_order_inside_scan():
         return kernel - 1e-3 * gradients[1], (loss, gradients[0])
 
     program = jax.jit(lambda k: lax.scan(body, k, None, length=3)).lower(kernel).compile()
-    convolutions = [line for line in (program.as_text() or "").splitlines() if " convolution(" in line]
+    convolutions = [
+        line for line in (program.as_text() or "").splitlines() if " convolution(" in line
+    ]
     assert len(convolutions) == 3
     assert all("dim_labels=b01f_01io->b01f" in line for line in convolutions)
 

@@ -50,6 +50,26 @@ def test_the_default_is_the_documented_one():
     assert config.prune.prune_fraction == 0.2
 
 
+def test_the_paper_preset_says_first_how_long_it_takes(tmp_path, capsys):
+    paper = PRESETS["paper"]
+    small = dataclasses.replace(
+        paper,
+        dataset="digits",
+        augment="none",
+        normalize="train",
+        model="lenet8",
+        levels=1,
+        seeds=2,
+        train=dataclasses.replace(paper.train, num_steps=12, rewind_step=2, batch_size=100),
+        out=tmp_path / "run",
+    )
+    run(small)
+    said = capsys.readouterr().out
+    assert "hours for all levels" in said[: said.index("level 0/1")]
+    metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert len(metrics) == 4 and (metrics["steps"] == 10).all()
+
+
 def test_flags_override_the_preset():
     args = ["--preset=smoke", "--levels", "3", "--prune-fraction", "0.5", "--null", "shuffled"]
     config = cli.parse(PRESETS, args, prog=PROG)

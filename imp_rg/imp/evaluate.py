@@ -54,4 +54,5 @@ def make_count_fn(apply_fn: ApplyFn, *, driver: Driver) -> Callable[[Variables, 
             )
         return jnp.sum(jnp.asarray(counts))
 
-    return num_correct
+    # One program for the whole set; dispatched batches are programs of their own.
+    return jax.jit(num_correct) if driver == "scan" else num_correct

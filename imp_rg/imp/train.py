@@ -1,8 +1,9 @@
 """The refine operator F: an Optax loop on masked weights, with two drivers and equal numbers.
 
 ``scan`` is one traceable program for a whole level, for accelerators and networks without
-convolutions. ``dispatch`` calls one jitted, donated step from Python: on CPUs XLA runs gradients of
-convolutions inside a loop 7 to 30 times slower than outside (jax-ml/jax#12868).
+convolutions. ``dispatch`` calls one jitted, donated step from Python, and reports on its way: XLA
+optimises convolutions on a CPU better outside of a loop (jax-ml/jax#12868), even those of
+`imp_rg.models.conv`, which lose little inside.
 """
 
 import functools
@@ -43,9 +44,7 @@ def cpu_compiler_options() -> dict[str, str]:
     options = {"xla_cpu_experimental_ynn_fusion_type": fusions}
     try:
         jax.jit(lambda x: x + 1, compiler_options=options).lower(0.0).compile()
-    except (
-        Exception
-    ):  # an experimental option: another XLA may not have it, and raises what it likes
+    except Exception:  # experimental: another XLA may not know it, and raises what it likes
         return {}
     return options
 
@@ -80,7 +79,7 @@ def learning_rate(step: Array, config: TrainConfig) -> Float[Array, ""]:
     Linear warm-up multiplies the schedule proper, which is counted from step 0.
 
     References:
-      House definition; step schedule as in protocols of Redman et al., App. A.
+      House definition.
     """
     if config.schedule == "cosine":
         proper = optax.cosine_decay_schedule(config.learning_rate, config.num_steps)
