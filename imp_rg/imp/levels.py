@@ -155,13 +155,14 @@ def make_scheme(
         apply_fn, make_optimizer(train_config), config=train_config, driver=driver, policy=policy
     )
     is_host = driver == "dispatch" and not is_accelerator()
+    prune_fn = prune_masks_on_host if is_host else jax.jit(prune_masks, static_argnames="prunable")
     imp_step = make_imp_step(
         train_fn,
         SCORES[score],
         prunable=blocks.prunable,
         schedule=schedule,
         data_order=train_config.data_order,
-        prune_fn=prune_masks_on_host if is_host else prune_masks,
+        prune_fn=prune_fn,
     )
     if driver == "scan" and strategy != "vmap":
         options = cpu_compiler_options()
@@ -192,7 +193,7 @@ def make_scheme(
         step=map_replicates(step, strategy),
         retrain=map_replicates(retrain, strategy),
         num_correct=map_replicates(lambda _, variables, data: count(variables, data), strategy),
-        prune=prune_masks_on_host if is_host else jax.jit(prune_masks, static_argnames="prunable"),
+        prune=prune_fn,
         epoch_steps=steps_per_epoch(num_examples, train_config),
     )
 
