@@ -8,6 +8,10 @@ intervals beside what pruning alone, without learning, would give.
     python -m experiments.imp_flow --dataset npz:my.npz --model resnet20
     python -m experiments.imp_flow --preset paper --device gpu  # ResNet-20, CIFAR-10, levels 0..15
 
+The default takes 2.5 minutes on 2 CPU cores and 1.4 GB: 98.4 % test accuracy dense, 97.7 % at 6.9 %
+density (3 seeds), sigma from +0.27 (stage1/block0) to -0.47 (stage3/block1), see
+`experiments/results/digits-resnet14`.
+
 Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 4, Eqs. 13 and 14.
 """
 

@@ -38,7 +38,9 @@ def sigma_beside_nulls(spectrum: Frame, *, ci_level: float = 0.95) -> Figure:
         style = {"fillstyle": "none", "markersize": 5, **NULL_STYLES[name]}
         label = f"{name}: {NULL_MEANINGS[name]}"
         axes[0].plot(spectrum[f"sigma_{name}"], y + 0.2, linestyle="none", label=label, **style)
-    for shift, name in zip((-0.15, 0.2), [n for n in ("init", "oneshot") if n in nulls]):  # noqa: B905
+    for shift, name in zip(
+        (-0.15, 0.2), [n for n in ("init", "oneshot") if n in nulls], strict=False
+    ):
         excess = f"excess_{name}"
         columns = (excess, f"{excess}_low", f"{excess}_high")
         _whiskers(axes[1], spectrum, *columns, y + shift, **NULL_STYLES[name])
