@@ -119,7 +119,7 @@ def _read_prepared(name: str, folder: Path) -> Splits:
         x_test, y_test = _read_split(builder, test, image, label)
         num_classes = builder.info.features[label].num_classes
         return check_splits(Splits(x_train, y_train, x_test, y_test, num_classes))
-    except Exception as error:
+    except Exception as error:  # TFDS and array_record raise many types for damaged files
         raise ValueError(f"data_dir: cannot read {str(folder)!r}: {first_line(error)}") from error
 
 
