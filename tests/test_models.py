@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imp_rg.models import NAMES, make_model
+from imp_rg.models import RESNET_BLOCKS, make_model
 from imp_rg.models.resnet_cifar import Conv
 from imp_rg.pytree import leaf_paths
 
@@ -27,7 +27,7 @@ def test_prunable_counts_of_the_elastic_study(depth, total):
     assert sizes["rest"] == 432 + 640  # stem and head
 
 
-@pytest.mark.parametrize("name", [*NAMES, "lenet64", "lenet32-16-8"])
+@pytest.mark.parametrize("name", ["lenet300-100", *RESNET_BLOCKS, "lenet64", "lenet32-16-8"])
 @pytest.mark.parametrize("partition", ["block", "layer"])
 def test_every_model_has_covering_partitions(name, partition):
     model = make_model(name, num_classes=7)

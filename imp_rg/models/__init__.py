@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,13 +17,21 @@ import numpy as np
 from imp_rg.blocks import BlockPartition, make_partition
 from imp_rg.config import require, require_choice
 from imp_rg.data.augment import normalize
-from imp_rg.models import mlp, resnet_cifar
-from imp_rg.models.base import Partitions
-from imp_rg.models.resnet_cifar import GammaInit, Shortcut
+from imp_rg.models import mlp, resnet_cifar, resnet_imagenet
+from imp_rg.models.base import GammaInit, Partitions
+from imp_rg.models.resnet_cifar import Shortcut
+from imp_rg.models.resnet_imagenet import Stem
 from imp_rg.types import ApplyFn, Float, Key, Params, Variables
 
 RESNET_BLOCKS = {f"resnet{6 * d + 2}": d for d in (2, 3, 5, 7, 9)}
-NAMES = ("lenet300-100", *RESNET_BLOCKS)
+IMAGENET_BLOCKS: dict[str, tuple[tuple[int, ...], bool]] = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet50": ((3, 4, 6, 3), True),
+}
+"""Residual blocks of each stage, and whether they are bottlenecks."""
+
+NAMES = ("lenet300-100", *RESNET_BLOCKS, *IMAGENET_BLOCKS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +102,21 @@ def make_model(
     width: float = 1.0,
     shortcut: Shortcut = "projection",
     gamma_init: GammaInit = "one",
+    stem: Stem = "cifar",
     dtype: jnp.dtype | None = None,
 ) -> Model:
     """Builds a network by name.
 
     Args:
-      name: ``resnet14`` ... ``resnet56``, or ``lenet`` with hidden widths: ``lenet300-100``.
+      name: ``resnet14``, 20, 32, 44 or 56 for small images; ``resnet18``, 34 or 50 as torchvision
+        builds them; or ``lenet`` with hidden widths: ``lenet300-100``.
       num_classes: Outputs.
       width: Multiplies the channels (ResNets) or units (MLPs).
-      shortcut: ``projection`` (He et al., option B) or ``pad`` (option A); ResNets only.
+      shortcut: ``projection`` (He et al., option B) or ``pad`` (option A); ResNet-14 to 56 only,
+        the shortcuts of ResNet-18, 34 and 50 are always projections.
       gamma_init: Batch-norm scales, ``one`` or ``uniform``; ResNets only.
+      stem: ``cifar`` (3x3) or ``imagenet`` (7x7 of stride 2, then pooling); ResNet-18, 34 and 50
+        only.
       dtype: Of the computation (bfloat16 on accelerators); parameters stay float32.
 
     Returns:
@@ -114,30 +128,30 @@ def make_model(
     require(width > 0, "width", "must be positive", width)
     require_choice("shortcut", shortcut, Shortcut)
     require_choice("gamma_init", gamma_init, GammaInit)
+    require_choice("stem", stem, Stem)
+    common: Any = {"num_classes": num_classes, "dtype": dtype}
+    resnet = common | {"width": width, "gamma_init": gamma_init}
     if name in RESNET_BLOCKS:
         depth = RESNET_BLOCKS[name]
-        return Model(
-            name=name,
-            module=resnet_cifar.ResNetCifar(
-                blocks_per_stage=depth,
-                num_classes=num_classes,
-                width=width,
-                shortcut=shortcut,
-                gamma_init=gamma_init,
-                dtype=dtype,
-            ),
-            prunable=resnet_cifar.PRUNABLE,
-            partitions=resnet_cifar.partitions(depth, shortcut),
-            has_convolutions=True,
+        family, parts = resnet_cifar, resnet_cifar.partitions(depth, shortcut)
+        module = resnet_cifar.ResNetCifar(blocks_per_stage=depth, shortcut=shortcut, **resnet)
+    elif name in IMAGENET_BLOCKS:
+        depths, is_bottleneck = IMAGENET_BLOCKS[name]
+        family, parts = resnet_imagenet, resnet_imagenet.partitions(depths, is_bottleneck)
+        module = resnet_imagenet.ResNetImagenet(
+            blocks_per_stage=depths, is_bottleneck=is_bottleneck, stem=stem, **resnet
         )
-    if re.fullmatch(r"lenet[1-9]\d*(-[1-9]\d*)*", name):
+    elif re.fullmatch(r"lenet[1-9]\d*(-[1-9]\d*)*", name):
         widths = tuple(max(1, round(int(w) * width)) for w in name[len("lenet") :].split("-"))
-        return Model(
-            name=name,
-            module=mlp.Mlp(widths=widths, num_classes=num_classes, dtype=dtype),
-            prunable=mlp.PRUNABLE,
-            partitions=mlp.partitions(len(widths)),
-            has_convolutions=False,
-        )
-    near = ", ".join(get_close_matches(name, NAMES, n=3, cutoff=0.0))
-    raise ValueError(f"model: must be a known name (nearest: {near}), got {name!r}")
+        family, parts = mlp, mlp.partitions(len(widths))
+        module = mlp.Mlp(widths=widths, **common)
+    else:
+        near = ", ".join(get_close_matches(name, NAMES, n=3, cutoff=0.0))
+        raise ValueError(f"model: must be a known name (nearest: {near}), got {name!r}")
+    return Model(
+        name=name,
+        module=module,
+        prunable=family.PRUNABLE,
+        partitions=parts,
+        has_convolutions=family is not mlp,
+    )

@@ -1,11 +1,65 @@
-"""What every model file shares: the initialiser, and the type of its block partitions."""
+"""What the model files share: initialisers, convolution, batch norm, the type of a partition."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Literal
 
-from jax.nn.initializers import variance_scaling
+import flax.linen as nn
+import jax
+from flax.linen.dtypes import promote_dtype
+from jax.nn.initializers import Initializer, variance_scaling
+
+from imp_rg.models.conv import conv
+
+GammaInit = Literal["one", "uniform"]
 
 KERNEL_INIT = variance_scaling(2.0, "fan_in", "normal")
 """Kaiming normal, std sqrt(2 / fan_in); JAX's own `he_normal` truncates the tails."""
 
 Partitions = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Partition name (``block``, ``stage``, ``layer``) to block name to patterns of leaf paths."""
+
+
+class Conv(nn.Module):
+    """Convolution without bias, `imp_rg.models.conv.conv` with a kernel of its own."""
+
+    channels: int
+    size: int
+    stride: int
+    dtype: jax.typing.DTypeLike | None
+    kernel_init: Initializer = KERNEL_INIT
+
+    @nn.compact
+    def __call__(self, x):
+        """Maps [example height width channel] to every `stride`-th pixel."""
+        shape = (self.size, self.size, x.shape[-1], self.channels)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
+        return conv(x, kernel, strides=self.stride)
+
+
+def make_norm_fn(gamma_init: GammaInit, is_training: bool, mask, dtype) -> Callable:
+    """Batch norm by name, with PyTorch's momentum and epsilon.
+
+    Args:
+      gamma_init: Scales of ``one``, or ``uniform`` on (0, 1).
+      is_training: Whether the batch's statistics are used, or the running ones.
+      mask: Examples that count in the batch statistics, [example 1 1 1] or None for all.
+      dtype: Of the computation; parameters and statistics stay float32.
+
+    Returns:
+      A function that adds the norm of a given name to the module being called.
+    """
+    scale_init = nn.initializers.ones if gamma_init == "one" else jax.nn.initializers.uniform(1.0)
+
+    def norm(name: str):
+        module = nn.BatchNorm(
+            use_running_average=not is_training,
+            momentum=0.9,
+            epsilon=1e-5,
+            scale_init=scale_init,
+            dtype=dtype,
+            name=name,
+        )
+        return lambda x: module(x, mask=mask)
+
+    return norm

@@ -7,15 +7,11 @@ linear head. The first blocks of stages 2 and 3 halve the resolution.
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 
-from imp_rg.models.base import KERNEL_INIT, Partitions
-from imp_rg.models.conv import conv
+from imp_rg.models.base import KERNEL_INIT, Conv, GammaInit, Partitions, make_norm_fn
 
 Shortcut = Literal["projection", "pad"]
-GammaInit = Literal["one", "uniform"]
 
 PRUNABLE = ("stem/kernel", "stage*/conv*/kernel", "stage*/shortcut/kernel", "head/kernel")
 """Every convolution and the head, as in the Elastic Lottery Ticket study; never norms or biases."""
@@ -44,7 +40,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, *, is_training: bool, mask=None):
         """Maps [example height width channel] to the block's resolution and channels."""
-        norm = _norm_fn(self.gamma_init, is_training, mask, self.dtype)
+        norm = make_norm_fn(self.gamma_init, is_training, mask, self.dtype)
         y = nn.relu(norm("norm1")(Conv(self.channels, 3, self.stride, self.dtype, name="conv1")(x)))
         y = norm("norm2")(Conv(self.channels, 3, 1, self.dtype, name="conv2")(y))
         if x.shape != y.shape and self.shortcut == "projection":
@@ -109,7 +105,7 @@ class ResNetCifar(nn.Module):
         """
         mask = None if weights is None else (weights > 0)[:, None, None, None]
         channels = [max(1, round(c * self.width)) for c in STAGE_CHANNELS]
-        norm = _norm_fn(self.gamma_init, is_training, mask, self.dtype)
+        norm = make_norm_fn(self.gamma_init, is_training, mask, self.dtype)
         x = nn.relu(norm("stem_norm")(Conv(channels[0], 3, 1, self.dtype, name="stem")(x)))
         for i, c in enumerate(channels):
             x = Stage(
@@ -123,40 +119,6 @@ class ResNetCifar(nn.Module):
             )(x, is_training=is_training, mask=mask)
         x = jnp.mean(x, axis=(1, 2))
         return nn.Dense(self.num_classes, kernel_init=KERNEL_INIT, dtype=self.dtype, name="head")(x)
-
-
-class Conv(nn.Module):
-    """Convolution without bias, `imp_rg.models.conv.conv` with a kernel of its own."""
-
-    channels: int
-    size: int
-    stride: int
-    dtype: jnp.dtype | None
-
-    @nn.compact
-    def __call__(self, x):
-        """Maps [example height width channel] to every `stride`-th pixel."""
-        shape = (self.size, self.size, x.shape[-1], self.channels)
-        kernel = self.param("kernel", KERNEL_INIT, shape)
-        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
-        return conv(x, kernel, strides=self.stride)
-
-
-def _norm_fn(gamma_init: GammaInit, is_training: bool, mask, dtype):
-    scale_init = nn.initializers.ones if gamma_init == "one" else jax.nn.initializers.uniform(1.0)
-
-    def norm(name: str):
-        module = nn.BatchNorm(
-            use_running_average=not is_training,
-            momentum=0.9,
-            epsilon=1e-5,
-            scale_init=scale_init,
-            dtype=dtype,
-            name=name,
-        )
-        return lambda x: module(x, mask=mask)
-
-    return norm
 
 
 def partitions(blocks_per_stage: int, shortcut: Shortcut) -> Partitions:
