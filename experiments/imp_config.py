@@ -43,6 +43,7 @@ class Config:
       deterministic: Bit-equal reruns on GPU, slower.
       driver: Of the training loop; auto takes the fastest by measurement.
       replicates: How seeds run side by side; auto takes the fastest by measurement.
+      save_levels: Also keep the trained weights of every level, in levels/.
       out: Run folder; by default below runs/imp_flow.
       fresh: Throw away what the run folder holds.
     """
@@ -69,6 +70,7 @@ class Config:
     deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     driver: Driver | Literal["auto"] = "auto"
     replicates: Strategy | Literal["auto"] = "auto"
+    save_levels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     out: Path | None = None
     fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from experiments.imp_config import Config
 from experiments.progress import LevelProgress
 from imp_rg import data
-from imp_rg.blocks import BlockPartition
+from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.imp.levels import Execution, Scheme, choose_execution, make_scheme
 from imp_rg.imp.replicates import map_replicates, num_usable_cores, stack
 from imp_rg.imp.train import make_optimizer, make_train_fn
@@ -102,19 +102,6 @@ def prepare(config: Config, console: Console) -> Setup:
     return Setup(images, model, shapes, blocks, execution, progress, scheme)
 
 
-def parse_blocks(text: str) -> str | dict[str, tuple[str, ...]]:
-    """A partition's name, or ``NAME=PATTERN[+PATTERN],...`` as patterns."""
-    if "=" not in text:
-        return text
-    patterns = {}
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        if not name or not value or name in patterns:
-            raise ValueError(f"blocks: must be NAME=PATTERN[+PATTERN],NAME=..., got {text!r}")
-        patterns[name] = tuple(value.split("+"))
-    return patterns
-
-
 def headline(config: Config, setup: Setup) -> str:
     """The first line a user sees: device, data, model."""
     images, device = setup.images, jax.devices()[0]
@@ -171,11 +158,11 @@ def estimate_seconds(config: Config, setup: Setup) -> float:
 def resolved_settings(config: Config, setup: Setup) -> dict[str, Any]:
     """Every setting that makes a run what it is, flat and in JSON types.
 
-    Left out: where the run lies and how it is started.
+    Left out: where the run lies, how it is started, and which files beside the results it keeps.
     """
     flat = dataclasses.asdict(config)
     flat |= flat.pop("prune") | flat.pop("train")
-    for name in ("out", "fresh", "preset"):
+    for name in ("out", "fresh", "preset", "save_levels"):
         del flat[name]
     flat["data_dir"] = None if config.data_dir is None else str(config.data_dir.absolute())
     return flat | {

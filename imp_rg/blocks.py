@@ -90,6 +90,23 @@ def make_partition(
     return BlockPartition(names=names, block_of=tuple(block_of), sizes=tuple(totals))
 
 
+def parse_blocks(text: str) -> str | dict[str, tuple[str, ...]]:
+    """A partition's name, or ``NAME=PATTERN[+PATTERN],NAME=...`` as patterns.
+
+    Raises:
+      ValueError: If a name or pattern is empty, or a name stands twice.
+    """
+    if "=" not in text:
+        return text
+    patterns = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if not name or not value or name in patterns:
+            raise ValueError(f"blocks: must be NAME=PATTERN[+PATTERN],NAME=..., got {text!r}")
+        patterns[name] = tuple(value.split("+"))
+    return patterns
+
+
 def _check_patterns(name: str, patterns: Sequence[str], candidates: Sequence[str]) -> None:
     if name == REST:
         raise ValueError(f"blocks: the name {REST!r} is kept for prunable tensors in no block")

@@ -61,3 +61,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: must be a readable JSON file, got {error}") from error
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Reads a table; a block may be called "null" or "NA": only empty cells and nan are missing.
+
+    Raises:
+      ValueError: If the file is not a table, in one line.
+    """
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: must be a CSV table, got {error}") from error

@@ -20,6 +20,9 @@ from imp_rg.io.files import is_temporary, read_json, remove_temporary, write_jso
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "imp-rg")
 TABLES = ("flow", "null_flow", "metrics", "timing", "spectrum")
+"""What every run of ours has."""
+
+OTHER_TABLES = ("observables",)
 
 
 class RunFolder:
@@ -68,10 +71,10 @@ class RunFolder:
     def _throw_away(self) -> None:
         """Removes what a run writes and nothing else; the config stays until it is replaced."""
         self.environment.unlink(missing_ok=True)  # first: it says that the run is finished
-        for name in ("checkpoints", "tickets", "figures"):
+        for name in ("checkpoints", "tickets", "levels", "figures"):
             if (self.path / name).exists():
                 shutil.rmtree(self.path / name)
-        for file in (*map(self.table, TABLES), self.path / "report.html"):
+        for file in (*map(self.table, TABLES + OTHER_TABLES), self.path / "report.html"):
             file.unlink(missing_ok=True)
 
     @property
@@ -90,12 +93,21 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def table(self, name: str) -> Path:
-        """One of `TABLES`."""
+        """One of `TABLES` or `OTHER_TABLES`."""
         return self.path / f"{name}.csv"
 
     def ticket(self, seed: int, level: int) -> Path:
         """Rewind variables and masks of one seed and level."""
-        return self.path / "tickets" / f"seed{seed}-level{level:02d}.safetensors"
+        return ticket_path(self.path, seed, level)
+
+    def trained(self, seed: int, level: int) -> Path:
+        """Trained variables and masks of one seed and level, if the run keeps them."""
+        return self.path / "levels" / f"seed{seed}" / f"level{level:02d}.safetensors"
+
+
+def ticket_path(folder: Path, seed: int, level: int) -> Path:
+    """Where a run folder keeps the ticket of one seed and level."""
+    return folder / "tickets" / f"seed{seed}-level{level:02d}.safetensors"
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:

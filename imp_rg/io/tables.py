@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from imp_rg.config import require
 from imp_rg.flow import FlowPoint, FlowTrajectory
 from imp_rg.imp.record import RunRecord
 from imp_rg.rg import Excess, Spectrum, excess, measure_spectrum
 
+QUANTITIES = ("magnitude_share", "param_share")
 DENOMINATORS = ("prunable", "blocks", "all")
 
 
@@ -96,7 +98,12 @@ def _status(
         for path, left, can in zip(leaves, survivors, flow.blocks.prunable, strict=True)
         if can and left == 0
     ]
-    return f"collapsed: {', '.join(empty)}" if empty else "ok"
+    return level_status(empty)
+
+
+def level_status(empty_layers: Sequence[str]) -> str:
+    """Status of a level in ``metrics.csv``, by the layers that have no weight left."""
+    return f"collapsed: {', '.join(empty_layers)}" if empty_layers else "ok"
 
 
 def timing_frame(record: RunRecord, seeds: Sequence[int]) -> pd.DataFrame:
@@ -115,6 +122,29 @@ def timing_frame(record: RunRecord, seeds: Sequence[int]) -> pd.DataFrame:
             if not np.isnan(seconds)
         ]
     return pd.DataFrame(rows)
+
+
+def flow_spectrum(
+    flow: FlowTrajectory,
+    *,
+    null: str | None = None,
+    quantity: str = "magnitude_share",
+    point: str = "trained",
+    denominator: str = "prunable",
+    ci_level: float = 0.95,
+) -> Spectrum:
+    """Exponents of one quantity of a flow, or of one of its nulls.
+
+    Raises:
+      ValueError: If the flow lacks the point or null, or a choice is unknown.
+    """
+    require(quantity in QUANTITIES, "quantity", f"must be one of {QUANTITIES}", quantity)
+    require(denominator in DENOMINATORS, "denominator", f"one of {DENOMINATORS}", denominator)
+    require(point in flow.points, "point", f"this run has {', '.join(flow.points)}", point)
+    require(null is None or null in flow.nulls, "null", f"has {', '.join(flow.nulls)}", null)
+    values = flow.points[point] if null is None else flow.nulls[null]
+    shares, levels = _shares(flow, values, quantity, denominator, point)
+    return _measure(flow, values, shares, levels, quantity, ci_level)
 
 
 def spectrum_frame(flow: FlowTrajectory, *, ci_level: float) -> pd.DataFrame:

@@ -1,4 +1,8 @@
-"""Tickets as safetensors: rewind variables and masks, readable without this package."""
+"""Networks under their masks as safetensors, readable without this package.
+
+In: variables and masks of one seed and level. Out: a ticket (rewind variables) or a saved level
+(trained variables), with the same names.
+"""
 
 import json
 from collections.abc import Mapping
@@ -14,8 +18,7 @@ from imp_rg.types import Masks, Variables
 def write_ticket(path: Path, rewind: Variables, masks: Masks, metadata: Mapping[str, str]) -> None:
     """Writes one ticket.
 
-    Names are leaf paths under ``params/``, ``batch_stats/`` and ``masks/``; masks are bool. The
-    rewind weights are stored unmasked: the ticket is their product.
+    The rewind weights are stored unmasked: the ticket is their product.
 
     Args:
       path: File to write, ``.safetensors``.
@@ -26,7 +29,27 @@ def write_ticket(path: Path, rewind: Variables, masks: Masks, metadata: Mapping[
     References:
       House definition; a ticket is (masks, rewind weights), Redman et al., Sec. 2.1.
     """
-    tree = {"params": rewind.params, "batch_stats": rewind.batch_stats, "masks": masks}
+    _write(path, rewind, masks, metadata)
+
+
+def write_level(path: Path, trained: Variables, masks: Masks, metadata: Mapping[str, str]) -> None:
+    """Writes the trained network of one level; its pruned weights are zero.
+
+    Args:
+      path: File to write, ``.safetensors``.
+      trained: Variables at the end of the level's training.
+      masks: Of the level.
+      metadata: Strings for the header, as of a ticket.
+
+    References:
+      House definition.
+    """
+    _write(path, trained, masks, metadata)
+
+
+def _write(path: Path, variables: Variables, masks: Masks, metadata: Mapping[str, str]) -> None:
+    """Names are leaf paths under ``params/``, ``batch_stats/`` and ``masks/``; masks are bool."""
+    tree = {"params": variables.params, "batch_stats": variables.batch_stats, "masks": masks}
     write_bytes(path, _sort_metadata(save(to_flat(tree), dict(metadata))))
 
 
