@@ -36,6 +36,9 @@ setup(
     ],
     extras_require={
         "tfds": ["tensorflow>=2.20"],
+        # Reading PyTorch files; what else is read needs no extra.
+        "torch": ["torch>=2.6"],
+        "notebook": ["nbclient>=0.10", "ipykernel>=6"],
         "test": [
             "pytest>=8.3",
             "hypothesis>=6",

@@ -13,7 +13,7 @@ from imp_rg.imp.controls import null_flow, null_sources, shuffle_masks
 from imp_rg.imp.operator import ImpState
 from imp_rg.imp.record import RunRecord
 from imp_rg.imp.replicates import unstack
-from imp_rg.rg import gaussian_null_flow
+from imp_rg.reading.nulls import gaussian_flow
 from imp_rg.types import Batch, Keys, Params
 
 NULLS = ("gaussian", "init", "oneshot", "random")
@@ -25,25 +25,17 @@ def record_gaussian(record: RunRecord, setup: Setup, initial: Params) -> None:
 
     One threshold over all tensors, or one a tensor, as the run itself prunes.
     """
-    block_of = np.array(setup.blocks.block_of)
-    prunable = np.flatnonzero(block_of >= 0)
     leaves = jax.device_get(jax.tree.leaves(initial))
-    sizes = np.array([leaves[k][0].size for k in prunable])
-    is_global = setup.scheme.schedule.shape[1] == 1
-    groups = [np.arange(len(sizes))] if is_global else [[k] for k in range(len(sizes))]
-    removed = setup.scheme.schedule.cumsum(axis=0)
+    sizes = np.array([leaf[0].size for leaf in leaves])
+    unpruned = [leaf for leaf, can in zip(leaves, setup.blocks.prunable, strict=True) if not can]
     for seed in range(len(leaves[0])):
-        scales = np.array([leaves[k][seed].std() for k in prunable], float)
-        magnitude, surviving = np.zeros((2, len(removed), len(setup.blocks.names)))
-        for column, group in enumerate(groups):
-            density = 1 - removed[:, column] / sizes[group].sum()
-            tensors = np.arange(len(group))
-            null = gaussian_null_flow(sizes[group], scales[group], tensors, density)
-            for i, k in enumerate(group):
-                magnitude[:, block_of[prunable[k]]] += null.magnitude[:, i]
-                surviving[:, block_of[prunable[k]]] += null.surviving[:, i]
-        unpruned = sum(np.abs(leaves[k][seed]).sum() for k in np.flatnonzero(block_of < 0))
-        flow = FlowPoint(magnitude, surviving, magnitude.sum(axis=1) + unpruned)
+        flow = gaussian_flow(
+            sizes,
+            np.array([leaf[seed].std() for leaf in leaves], float),
+            unpruned=sum(np.abs(leaf[seed]).sum() for leaf in unpruned),
+            blocks=setup.blocks,
+            schedule=setup.scheme.schedule,
+        )
         record.put_null("gaussian", seed, slice(None), flow)
 
 

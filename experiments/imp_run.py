@@ -7,13 +7,13 @@ import time
 
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from experiments import cli
 from experiments.imp_config import Config
 from experiments.imp_nulls import record_nulls
+from experiments.imp_observables import record_observables
 from experiments.imp_state import RunState, drop_failed, restore, run_keys, start
 from experiments.setup import AS_IS, Setup
 from imp_rg.imp.levels import run_level
@@ -21,11 +21,11 @@ from imp_rg.imp.record import RunRecord
 from imp_rg.imp.replicates import num_usable_cores, unstack
 from imp_rg.io import tables
 from imp_rg.io.checkpoints import Checkpoints
-from imp_rg.io.files import read_json, write_csv, write_json
+from imp_rg.io.files import read_csv, read_json, write_csv, write_json
 from imp_rg.io.runs import TABLES, RunFolder, config_hash, describe_environment
-from imp_rg.io.tickets import write_ticket
+from imp_rg.io.tickets import write_level, write_ticket
 from imp_rg.pytree import leaf_paths, to_flat
-from imp_rg.report import LEAD_COLUMNS, lead_rows, write_report
+from imp_rg.report import lead_columns, lead_rows, write_report
 from imp_rg.types import Batch
 
 
@@ -53,6 +53,8 @@ def run_levels(
     test_data = Batch(jnp.asarray(setup.images.x_test), jnp.asarray(setup.images.y_test))
     restored = restore(config, setup, checkpoints, console)
     level, state = restored or (-1, start(config, setup, keys, train_data))
+    if restored and config.save_levels:
+        _warn_of_levels(folder, config.seed_list[state.active[0]], level, console)
     earlier = float(np.nansum(state.record.seconds))
 
     def describe(is_finished: bool) -> None:
@@ -75,9 +77,12 @@ def run_levels(
             state.record.put(level, state.active, level_record, time.monotonic() - level_began)
             is_finite = np.asarray(level_record.is_finite)
             _name_failed(config, state.active[~is_finite], level, console)
+            before = drop_failed(state, is_finite)
             state = drop_failed(state._replace(imp=imp), is_finite)
             if len(state.active):
                 record_nulls(config, setup, keys, state.imp, state.active, state.record, train_data)
+                table = folder.table("observables")
+                record_observables(config, setup, table, state.active, state.imp, before.imp)
             progress.end_level(float(np.mean(level_record.test_metric)))
             _save(config, setup, folder, checkpoints, level, state)
     if not len(state.active):
@@ -102,11 +107,22 @@ def _warn_of_cores(folder: RunFolder, console: Console) -> None:
         )
 
 
+def _warn_of_levels(folder: RunFolder, seed: int, level: int, console: Console) -> None:
+    """Levels that ran without the flag have kept no trained weights."""
+    if not all(folder.trained(seed, n).exists() for n in range(level + 1)):
+        console.print(
+            f"warning: trained weights of levels up to {level} were not all saved;"
+            " --fresh --save-levels keeps every one",
+            highlight=False,
+        )
+
+
 def report(folder: RunFolder, console: Console) -> None:
     """Draws figures and page from the tables, and prints the lead table."""
     page = write_report(folder.path)
-    table = Table(*LEAD_COLUMNS)
-    for row in lead_rows(pd.read_csv(folder.table("spectrum"))):
+    spectrum = read_csv(folder.table("spectrum"))
+    table = Table(*lead_columns(spectrum))
+    for row in lead_rows(spectrum):
         table.add_row(*row.cells)
     console.print(table)
     console.print(f"report: {page}", **AS_IS)
@@ -126,7 +142,7 @@ def _save(
     level: int,
     state: RunState,
 ) -> None:
-    """Tickets first, then the checkpoint that vouches for them, then tables."""
+    """Weights first, then the checkpoint that vouches for them, then tables."""
     settings = read_json(folder.config)
     for row, imp in zip(state.active, unstack(state.imp), strict=True):
         seed = config.seed_list[row]
@@ -137,6 +153,8 @@ def _save(
             "density": str(setup.num_kept[level] / setup.num_kept[0]),
         }
         write_ticket(folder.ticket(seed, level), imp.rewind, imp.masks, metadata)
+        if config.save_levels:
+            write_level(folder.trained(seed, level), imp.variables, imp.masks, metadata)
     if len(state.active):
         checkpoints.save(level, to_flat(state))
     write_tables(config, setup, folder, state.record)

@@ -4,9 +4,11 @@ Names are resolved on first use, so that `import imp_rg.rg` needs neither Flax n
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from imp_rg import io as io
     from imp_rg import rg as rg
     from imp_rg.blocks import BlockPartition as BlockPartition
     from imp_rg.blocks import make_partition as make_partition
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from imp_rg.imp.train import make_optimizer as make_optimizer
     from imp_rg.imp.train import make_train_fn as make_train_fn
     from imp_rg.models import make_model as make_model
+    from imp_rg.reading import Flow as Flow
+    from imp_rg.reading import compare as compare
+    from imp_rg.reading import read as read
     from imp_rg.types import Batch as Batch
     from imp_rg.types import Variables as Variables
 
@@ -33,12 +38,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Batch": "types",
     "BlockPartition": "blocks",
+    "Flow": "reading",
     "FlowPoint": "flow",
     "FlowTrajectory": "flow",
     "ImpState": "imp.operator",
     "PruneConfig": "config",
     "TrainConfig": "config",
     "Variables": "types",
+    "compare": "reading",
     "flow_point": "flow",
     "make_imp_step": "imp.operator",
     "make_model": "models",
@@ -48,19 +55,24 @@ _HOMES = {
     "make_train_fn": "imp.train",
     "prune_masks": "imp.prune",
     "prune_schedule": "imp.prune",
+    "read": "reading",
     "run_level": "imp.levels",
     "start_state": "imp.operator",
 }
 
-__all__ = ["__version__", "rg", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+_ROOMS = {"io": "io.foreign", "rg": "rg"}
+"""Subpackages reached as attributes, and what is imported for them."""
+
+__all__ = ["__version__", *_ROOMS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name, or a subpackage, when it is first asked for (PEP 562)."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"imp_rg.{_HOMES[name]}"), name)
-    if name == "rg":
-        return importlib.import_module("imp_rg.rg")
+    if name in _ROOMS:
+        importlib.import_module(f"imp_rg.{_ROOMS[name]}")
+        return sys.modules[f"imp_rg.{name}"]
     raise AttributeError(f"module 'imp_rg' has no attribute {name!r}")
 
 

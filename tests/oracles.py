@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from safetensors.numpy import load_file
 
 
 def loop_sigma_paper(shares, scale_factors):
@@ -129,3 +130,20 @@ def loop_flow(params, masks, blocks):
             magnitude[block] += kept.sum()
             surviving[block] += len(kept)
     return magnitude, surviving, total
+
+
+def loop_read_shares(files, blocks):
+    """M [seed level block] of saved levels of ours; the last block is everything outside."""
+    shares = np.zeros((len(files), len(files[0]), len(blocks)))
+    for s, n in np.ndindex(shares.shape[:2]):
+        tensors = load_file(files[s][n])
+        for name, weight in tensors.items():
+            path = name.removeprefix("params/")
+            if path == name or not path.endswith("kernel"):
+                continue
+            inside = [i for i, block in enumerate(blocks[:-1]) if path.startswith(block + "/")]
+            block = inside[0] if inside else len(blocks) - 1
+            kept = weight.astype(float)[tensors[f"masks/{path}"]]
+            shares[s, n, block] += abs(kept).sum()
+        shares[s, n] /= shares[s, n].sum()
+    return shares

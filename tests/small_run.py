@@ -17,7 +17,7 @@ FLAGS = (
     *("--num-steps", "20", "--rewind-step", "2", "--driver", "dispatch"),
     *("--replicates", "threads"),
 )
-TABLES = ("flow.csv", "null_flow.csv", "metrics.csv", "spectrum.csv")
+TABLES = ("flow.csv", "null_flow.csv", "metrics.csv", "spectrum.csv", "observables.csv")
 
 
 def run_in_process(*flags):

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import cli
 from experiments.imp_flow import PRESETS, Config, run
-from experiments.setup import parse_blocks
+from imp_rg.blocks import parse_blocks
 from imp_rg.config import TrainConfig
 from imp_rg.imp.prune import prune_schedule
 from imp_rg.imp.train import steps_per_epoch

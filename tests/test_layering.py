@@ -17,6 +17,7 @@ LAYERS = [
     {"imp", "rg"},
     {"tickets"},
     {"io", "published"},
+    {"reading"},
     {"plots"},
     {"report"},
 ]

@@ -22,11 +22,17 @@ from imp_rg.rg.stats import t_interval
 
 
 @rc_context(STYLE)
-def sigma_beside_nulls(spectrum: Frame, *, ci_level: float = 0.95) -> Figure:
-    """Exponent of each block with its t-interval beside the nulls; right, the excess over two.
+def sigma_beside_nulls(
+    spectrum: Frame,
+    contrasts: tuple[str, ...] = ("init", "oneshot"),
+    *,
+    ci_level: float = 0.95,
+) -> Figure:
+    """Exponent of each block with its t-interval beside the nulls; right, the excess over some.
 
     Args:
       spectrum: Rows of one quantity, point, denominator and estimator, one per block in order.
+      contrasts: One or two nulls, whose excess is drawn where they exist.
       ci_level: Coverage of the intervals.
     """
     y = np.arange(len(spectrum))
@@ -38,9 +44,8 @@ def sigma_beside_nulls(spectrum: Frame, *, ci_level: float = 0.95) -> Figure:
         style = {"fillstyle": "none", "markersize": 5, **NULL_STYLES[name]}
         label = f"{name}: {NULL_MEANINGS[name]}"
         axes[0].plot(spectrum[f"sigma_{name}"], y + 0.2, linestyle="none", label=label, **style)
-    for shift, name in zip(
-        (-0.15, 0.2), [n for n in ("init", "oneshot") if n in nulls], strict=False
-    ):
+    contrasts = tuple(name for name in contrasts if name in nulls)
+    for shift, name in zip((-0.15, 0.2), contrasts, strict=False):
         excess = f"excess_{name}"
         columns = (excess, f"{excess}_low", f"{excess}_high")
         _whiskers(axes[1], spectrum, *columns, y + shift, **NULL_STYLES[name])
@@ -58,7 +63,7 @@ def sigma_beside_nulls(spectrum: Frame, *, ci_level: float = 0.95) -> Figure:
     axes[0].set_xlabel(
         f"σ, paper's estimator\n(dimensionless, {100 * ci_level:g} % interval over seeds)"
     )
-    axes[1].set_title("excess over init, oneshot")
+    axes[1].set_title(f"excess over {', '.join(contrasts)}")
     axes[1].set_xlabel(f"σ − σ of the null\n({100 * ci_level:g} % interval, paired)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure

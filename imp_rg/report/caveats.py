@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from imp_rg.report.folder import RunTables
-from imp_rg.report.lead import LEAD_NULLS
+from imp_rg.report.lead import lead_nulls
 from imp_rg.report.words import (
     block_list,
     count_text,
@@ -41,6 +41,7 @@ class Caveat(NamedTuple):
 def caveats(tables: RunTables) -> list[Caveat]:
     """All limits that hold for a run, the gravest first. House definition."""
     finders = (
+        _origin,
         _replicates,
         _seeds,
         _exponents,
@@ -52,6 +53,31 @@ def caveats(tables: RunTables) -> list[Caveat]:
         _many,
     )
     return [caveat for finder in finders for caveat in finder(tables)]
+
+
+def _origin(tables: RunTables) -> Iterator[Caveat]:
+    """What a run that was read from other code's files cannot know."""
+    if "source" not in tables.config:
+        return
+    if tables.config["kind"] == "single":
+        yield Caveat(
+            "one checkpoint",
+            "There is one checkpoint only: this is the flow of pruning its weights once to each "
+            "density, without retraining. It says nothing about iterative pruning.",
+        )
+    elif "sigma_init" not in tables.spectrum:
+        yield Caveat(
+            "no rewind weights",
+            "The files hold no weights of the rewind point or of the initialisation, so there is "
+            "no init null: what pruning alone does to untrained weights is not known here. The "
+            "gaussian null stands for it, with scales of trained weights.",
+        )
+    if tables.density[0] < 1 - 1e-3:
+        yield Caveat(
+            "first level pruned",
+            f"The first level is already pruned, to density {percent_text(tables.density[0])}. "
+            "Nulls start from what it keeps, and the Gaussian scales are those of its survivors.",
+        )
 
 
 def _replicates(tables: RunTables) -> Iterator[Caveat]:
@@ -110,10 +136,9 @@ def _excess(tables: RunTables) -> Iterator[Caveat]:
     meanings = {
         "init": "pruning the weights at the rewind point, without any training, gives the same",
         "oneshot": "pruning the dense trained weights, without retraining, gives the same",
+        "gaussian": "Gaussian weights of the same scales, pruned, give the same",
     }
-    for null in LEAD_NULLS:
-        if f"excess_{null}_low" not in rows:
-            continue
+    for null in lead_nulls(rows):
         is_zero = (rows[f"excess_{null}_low"] <= 0) & (rows[f"excess_{null}_high"] >= 0)
         if is_zero.any():
             yield Caveat(

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from imp_rg import published
 from imp_rg.plots.style import Frame
 from imp_rg.report.folder import RunTables
-from imp_rg.report.lead import LEAD_NULLS
+from imp_rg.report.lead import lead_nulls
 from imp_rg.report.words import block_list, count_text
 
 SOURCE_SETTINGS = {
@@ -108,7 +108,7 @@ def answer(tables: RunTables) -> list[str]:
             "Signs alone are no evidence of learning: the rewind weights, pruned without any "
             f"training, have the same sign in {beside.num_same_sign} of {beside.num_blocks}."
         )
-    found = [_differs(rows, null) for null in LEAD_NULLS if f"excess_{null}_low" in rows]
+    found = [_differs(rows, null) for null in lead_nulls(rows)]
     if found and rows["ci_low"].notna().any():
         sentences.append(f"The excess differs from zero {' and '.join(found)}.")
     return sentences
@@ -153,12 +153,13 @@ def published_for(tables: RunTables) -> Published | None:
     depths = {f"resnet{depth}": depth for depth in published.CIFAR_DEPTHS}
     tasks = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
     recipe = {}
-    if config["model"] in depths:
-        sigma = published.cifar_resnet_sigma(depths[config["model"]])
+    model, dataset = config.get("model"), config.get("dataset")
+    if model in depths:
+        sigma = published.cifar_resnet_sigma(depths[model])
         source, recipe = "Tables 4 to 6 (CIFAR-10)", SOURCE_SETTINGS
-    elif config["model"] == "resnet50" and config["dataset"] in tasks:
-        sigma = published.resnet50_sigma(tasks[config["dataset"]])
-        source = f"Table 2 ({tasks[config['dataset']]}, no pre-training)"
+    elif model == "resnet50" and dataset in tasks:
+        sigma = published.resnet50_sigma(tasks[dataset])
+        source = f"Table 2 ({tasks[dataset]}, no pre-training)"
     else:
         return None
     of_ours = {block: sigma[block] for block in tables.listed()["block"] if block in sigma}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from imp_rg import plots
 from imp_rg.report.folder import RunTables
+from imp_rg.report.lead import lead_nulls
 
 CAPTIONS = {
     "sigma": (
@@ -73,7 +74,7 @@ def write_figures(tables: RunTables, folder: Path) -> list[Figure]:
     paper, slope = tables.exponents(), tables.exponents("slope")
     blocks = list(paper["block"])
     metric = str(tables.config.get("metric", "test metric (%)"))
-    drawn = {"sigma": plots.sigma_beside_nulls(paper, ci_level=ci_level)}
+    drawn = {"sigma": plots.sigma_beside_nulls(paper, lead_nulls(paper), ci_level=ci_level)}
     if len(flow):
         drawn |= {
             "flow": plots.flow_plane(flow, null_flow, _opposite_blocks(tables)),
@@ -81,7 +82,8 @@ def write_figures(tables: RunTables, folder: Path) -> list[Figure]:
             "running": plots.running_exponent(flow, null_flow, blocks, ci_level=ci_level),
             "density": plots.density_map(flow, blocks),
         }
-    drawn["metric"] = plots.metric_curve(tables.metrics, metric, ci_level=ci_level)
+    if tables.metrics["test_metric"].notna().any():
+        drawn["metric"] = plots.metric_curve(tables.metrics, metric, ci_level=ci_level)
     figures = []
     for name, figure in drawn.items():
         svg = plots.save_figure(figure, folder, name).read_bytes()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from imp_rg.blocks import REST
-from imp_rg.io.files import read_json
+from imp_rg.io.files import read_csv, read_json
 from imp_rg.plots.style import Frame
 
 
@@ -26,6 +26,7 @@ class RunTables:
       null_flow: The flows of the nulls.
       metrics: Loss and test metric by seed and level.
       spectrum: Exponents by block, quantity, point, denominator and estimator.
+      observables: Companion observables; empty if the run has none.
     """
 
     config: dict[str, Any]
@@ -34,6 +35,7 @@ class RunTables:
     null_flow: Frame
     metrics: Frame
     spectrum: Frame
+    observables: Frame
 
     @property
     def trained(self) -> Frame:
@@ -53,6 +55,18 @@ class RunTables:
         return levels.groupby("level")["density"].first().to_numpy(float)
 
     @property
+    def denominator(self) -> str:
+        """What the shares of the lead table are shares of."""
+        return str(self.config.get("denominator", "prunable"))
+
+    @property
+    def title(self) -> str:
+        """Network and data, or where the files came from."""
+        if "source" in self.config:
+            return str(self.config["name"])
+        return f"{self.config['model']} on {self.config['dataset']}"
+
+    @property
     def num_complete_seeds(self) -> int:
         """Seeds that reached the last level."""
         return int((self.trained.groupby("seed")["level"].nunique() == len(self.density)).sum())
@@ -63,14 +77,17 @@ class RunTables:
         *,
         quantity: str = "magnitude_share",
         point: str = "trained",
-        denominator: str = "prunable",
     ) -> Frame:
-        """Rows of one way to measure sigma, one per block in order of depth."""
+        """Rows of one way to measure sigma, one per block in order of depth.
+
+        The denominator is that of the settings for what is measured over several.
+        """
+        is_headline = estimator == "paper" and quantity == "magnitude_share"
         return select(
             self.spectrum,
             quantity=quantity,
             point=point,
-            denominator=denominator,
+            denominator=self.denominator if is_headline else "prunable",
             estimator=estimator,
         )
 
@@ -106,6 +123,9 @@ def read_tables(folder: Path) -> RunTables:
         null_flow=_read_csv(folder / "null_flow.csv"),
         metrics=_read_csv(folder / "metrics.csv"),
         spectrum=_read_csv(folder / "spectrum.csv"),
+        observables=_read_csv(folder / "observables.csv")
+        if (folder / "observables.csv").exists()
+        else pd.DataFrame(),
     )
 
 
@@ -118,8 +138,4 @@ def _read_settings(path: Path) -> dict[str, Any]:
 def _read_csv(path: Path) -> Frame:
     if not path.exists():
         raise ValueError(f"folder: must hold {path.name}, {path.parent} does not")
-    try:
-        # A block may be called "null" or "NA": only empty cells and nan are missing values.
-        return pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"folder: {path.name} must be a CSV table, got {error}") from error
+    return read_csv(path)

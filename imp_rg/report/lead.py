@@ -11,17 +11,8 @@ from imp_rg.plots.style import Frame
 from imp_rg.report.folder import select
 from imp_rg.report.words import estimate_text, interval_text, number_text
 
-LEAD_NULLS = ("init", "oneshot")
-"""Nulls of the lead table: what pruning alone does to untrained and to trained weights."""
-
-LEAD_COLUMNS = (
-    "block",
-    "sigma",
-    "interval",
-    *(text for null in LEAD_NULLS for text in (f"{null} null", f"excess over {null}")),
-    "verdict",
-)
-"""Headings of `LeadRow.cells`."""
+LEAD_NULLS = ("init", "oneshot", "gaussian")
+"""Nulls of the lead table, best first; the first two that a run has stand in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +51,7 @@ class LeadRow:
       low: Lower end of its interval; NaN with one seed.
       high: Upper end.
       relevance: relevant, irrelevant, marginal or undetermined.
-      contrasts: One entry per null of `LEAD_NULLS` that the run has.
+      contrasts: One entry per null of `lead_nulls`.
     """
 
     block: str
@@ -86,21 +77,30 @@ class LeadRow:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Text under each of `LEAD_COLUMNS`."""
+        """Text under each of `lead_columns`."""
         cells = [self.block, number_text(self.sigma), interval_text(self.low, self.high)]
-        by_null = {c.null: c for c in self.contrasts}
-        for null in LEAD_NULLS:
-            c = by_null.get(null)
-            cells.append(number_text(c.sigma) if c else "")
-            cells.append(estimate_text(c.excess, c.low, c.high) if c else "")
+        for c in self.contrasts:
+            cells += [number_text(c.sigma), estimate_text(c.excess, c.low, c.high)]
         return (*cells, self.verdict)
 
 
-def lead_rows(spectrum: Frame) -> list[LeadRow]:
+def lead_nulls(spectrum: Frame) -> tuple[str, ...]:
+    """Nulls of the lead table for a run with these columns. House definition."""
+    return tuple(null for null in LEAD_NULLS if f"sigma_{null}" in spectrum)[:2]
+
+
+def lead_columns(spectrum: Frame) -> tuple[str, ...]:
+    """Headings of `LeadRow.cells`. House definition."""
+    nulls = [t for null in lead_nulls(spectrum) for t in (f"{null} null", f"excess over {null}")]
+    return ("block", "sigma", "interval", *nulls, "verdict")
+
+
+def lead_rows(spectrum: Frame, *, denominator: str = "prunable") -> list[LeadRow]:
     """Rows of the lead table, in order of depth.
 
     Args:
       spectrum: ``spectrum.csv`` as a frame.
+      denominator: What the shares are shares of.
 
     Returns:
       One row per block, `rest` included.
@@ -112,13 +112,13 @@ def lead_rows(spectrum: Frame) -> list[LeadRow]:
         spectrum,
         quantity="magnitude_share",
         point="trained",
-        denominator="prunable",
+        denominator=denominator,
         estimator="paper",
     )
-    return [_lead_row(row) for row in rows.to_dict("records")]
+    return [_lead_row(row, lead_nulls(spectrum)) for row in rows.to_dict("records")]
 
 
-def _lead_row(row: dict) -> LeadRow:
+def _lead_row(row: dict, nulls: tuple[str, ...]) -> LeadRow:
     return LeadRow(
         block=row["block"],
         sigma=row["sigma"],
@@ -133,7 +133,6 @@ def _lead_row(row: dict) -> LeadRow:
                 low=row[f"excess_{null}_low"],
                 high=row[f"excess_{null}_high"],
             )
-            for null in LEAD_NULLS
-            if f"sigma_{null}" in row
+            for null in nulls
         ),
     )

@@ -4,29 +4,29 @@ In: a run folder. Out: ``figures/*.png``, ``figures/*.svg`` and ``report.html``,
 else: figures and style are inside.
 """
 
-from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
 from imp_rg.blocks import REST
+from imp_rg.imp.observables import OBSERVABLES
 from imp_rg.io.files import write_bytes
 from imp_rg.report.caveats import caveats
 from imp_rg.report.comparison import agreement, agreement_text, answer, published_for
 from imp_rg.report.figures import write_figures
 from imp_rg.report.folder import RunTables, read_tables
-from imp_rg.report.lead import lead_rows
-from imp_rg.report.words import MISSING, estimate_text, interval_text, number_text, percent_text
+from imp_rg.report.lead import lead_nulls, lead_rows
+from imp_rg.report.paper_section import paper_section
+from imp_rg.report.templates import Table, render
+from imp_rg.report.words import MISSING, environment_lines, estimate_text, number_text
 
-
-class Table(NamedTuple):
-    """A table on the page; cells are text."""
-
-    head: list[str]
-    rows: list[list[str]]
+NULL_NOTES = {
+    "init": "prunes the weights of the rewind point without training",
+    "oneshot": "prunes the dense trained weights without retraining",
+    "gaussian": "is the closed form for Gaussian weights with the scale of each tensor",
+}
+"""What each null of the lead table does."""
 
 
 def write_report(folder: Path) -> Path:
@@ -45,22 +45,18 @@ def write_report(folder: Path) -> Path:
     paper = published_for(tables)
     exponents = tables.exponents().set_index("block")
     lead, *others = write_figures(tables, folder / "figures")
-    package = files("imp_rg.report")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number_text, "percent": percent_text}
-    environment.globals |= {"interval": interval_text, "estimate": estimate_text}
-    html = environment.from_string(package.joinpath("page.html.j2").read_text("utf-8")).render(
-        css=package.joinpath("page.css").read_text("utf-8"),
+    page = render(
+        "page.html.j2",
+        title=tables.title,
         config=tables.config,
-        environment=_flatten(tables.environment),
+        environment=environment_lines(tables.environment),
         density=tables.density,
         ci_percent=f"{100 * tables.ci_level:g} %",
         answer=answer(tables),
         lead=lead,
         figures=others,
-        lead_rows=lead_rows(tables.spectrum),
+        lead_rows=lead_rows(tables.spectrum, denominator=tables.denominator),
+        null_notes={null: NULL_NOTES[null] for null in lead_nulls(tables.spectrum)},
         rest=REST,
         caveats=caveats(tables),
         checks=_checks(tables),
@@ -68,9 +64,10 @@ def write_report(folder: Path) -> Path:
         published_agreement=paper and agreement_text(agreement(exponents["sigma"], paper.sigma)),
         exponents=exponents.to_dict("index"),
         missing=float("nan"),
+        paper=paper_section(folder),
         folds=_folds(tables),
     )
-    write_bytes(folder / "report.html", html.encode())
+    write_bytes(folder / "report.html", page)
     return folder / "report.html"
 
 
@@ -98,11 +95,27 @@ def _checks(tables: RunTables) -> list[str]:
 def _folds(tables: RunTables) -> dict[str, Table]:
     """Everything that does not lead, by title."""
     nulls = [c.removeprefix("sigma_") for c in tables.exponents() if c.startswith("sigma_")]
-    return {
+    folds = {
         "Other estimators, points and denominators (sigma with interval)": _variants(tables),
         "All nulls (sigma, and excess with interval)": _all_nulls(tables, nulls),
         "Is it an exponential? (curvature, scaling window, scatter over levels)": _shape(tables),
     }
+    if len(tables.observables):
+        last = tables.observables["level"].max()
+        folds[f"Companion observables (level {last}, mean over seeds)"] = _observed(tables, last)
+    return folds
+
+
+def _observed(tables: RunTables, level: int) -> Table:
+    rows = tables.observables[tables.observables["level"] == level]
+    means = rows.groupby(["block", "observable"])["value"].mean().unstack()
+    names = [name for name in OBSERVABLES if name in means]
+    cells = [
+        [str(block), *(_or_missing(means.loc[block, name], ".3g") for name in names)]
+        for block in tables.exponents()["block"]
+        if block in means.index
+    ]
+    return Table(["block", *(name.replace("_", " ") for name in names)], cells)
 
 
 def _variants(tables: RunTables) -> Table:
@@ -162,13 +175,3 @@ def _shape(tables: RunTables) -> Table:
 
 def _or_missing(value: float, form: str) -> str:
     return MISSING if np.isnan(value) else format(value, form)
-
-
-def _flatten(environment: dict) -> dict[str, str]:
-    """Nested entries as one line each."""
-    return {
-        name: ", ".join(f"{k} {v}" for k, v in value.items())
-        if isinstance(value, dict)
-        else str(value)
-        for name, value in environment.items()
-    }

@@ -1,6 +1,7 @@
 """How the report writes numbers and lists."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,11 @@ def estimate_text(value: float, low: float, high: float) -> str:
     if np.isnan(value) or np.isnan(low):
         return number_text(value)
     return f"{number_text(value)} {interval_text(low, high)}"
+
+
+def decimal_text(value: float, digits: int) -> str:
+    """Fixed number of decimals; a dash for NaN."""
+    return MISSING if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def percent_text(fraction: float) -> str:
@@ -59,3 +65,13 @@ def level_list(levels: Sequence[int]) -> str:
         else:
             runs.append([level])
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs)
+
+
+def environment_lines(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Versions, device and the like, nested entries as one line each."""
+    return {
+        name: ", ".join(f"{k} {v}" for k, v in value.items())
+        if isinstance(value, Mapping)
+        else str(value)
+        for name, value in environment.items()
+    }

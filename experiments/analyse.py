@@ -1,0 +1,267 @@
+"""What is the flow of a pruning run that is already there, and do two runs share their exponents?
+
+Reads checkpoints of anybody's pruning run, ours or other code's, without retraining and without a
+GPU: one file a level, several seeds as sub-folders, the level folders of open_lth, or one
+checkpoint alone. Reports which blocks are relevant, what pruning without learning would give, and,
+of several runs, whether they can be told apart.
+
+    python -m experiments.analyse my_run/                        # level0.pt, level1.pt, ...
+    python -m experiments.analyse run_a/ run_b/ --against paper  # compared, and with the tables
+    python -m experiments.analyse model.safetensors              # one checkpoint: one-shot flow
+    python -m experiments.analyse my_run/ --blocks blocks.toml   # own blocks
+
+Ten levels of an 85M-weight model take TIME on 2 CPU cores.
+
+Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Secs. 4 and 5.
+"""
+
+import dataclasses
+import hashlib
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+import tyro
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from experiments import cli
+from experiments.setup import AS_IS
+from imp_rg.config import PruneConfig, require
+from imp_rg.io.comparison_tables import RunEntry, comparison_frame, write_comparison
+from imp_rg.io.files import write_json
+from imp_rg.io.runs import RunFolder, describe_environment
+from imp_rg.reading import Flow, compare, read
+from imp_rg.reading.save import write_flow
+from imp_rg.report import lead_columns, lead_rows, write_report
+from imp_rg.report.compare_page import write_comparison_report
+from imp_rg.report.paper import PaperComparison, paper_comparison, write_paper_comparison
+from imp_rg.report.words import MISSING
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Reads pruning runs from their checkpoints and compares them.
+
+    Attributes:
+      runs: Run folders, folders of checkpoints with one file a level, or single checkpoints.
+      blocks: auto (by the names of the tensors), cifar-resnet, resnet50-stages, resnet-blocks,
+        bert-layers, vit-layers, per-tensor, own patterns as NAME=PATTERN[+PATTERN],NAME=..., or a
+        TOML file.
+      against: Published tables to put beside the runs: paper.
+      levels: Last level of the one-shot flow of a single checkpoint.
+      prune_fraction: Share of the remaining weights that each level of that flow removes.
+      ci_level: Coverage of the intervals over seeds.
+      out: Folder of the results; by default below runs/analyse.
+      fresh: Throw away what that folder holds.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    blocks: str = "auto"
+    against: Literal["paper"] | None = None
+    levels: int = 12
+    prune_fraction: float = 0.2
+    ci_level: float = 0.95
+    out: Path | None = None
+    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+    def __post_init__(self):
+        require(self.levels >= 1, "levels", "must be at least 1", self.levels)
+        require(0 < self.ci_level < 1, "ci_level", "must lie in (0, 1)", self.ci_level)
+
+
+def run(config: Config) -> Path:
+    """Reads, measures, compares; returns the folder of the results."""
+    require(len(config.runs) > 0, "runs", "give at least one folder or checkpoint", "none")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    command = shlex.join(["python", "-m", "experiments.analyse", *sys.argv[1:]])
+    out = config.out or _default_folder(config)
+    began = time.monotonic()
+    names = _run_names(config.runs)
+    is_several = len(names) > 1
+    if is_several:
+        _open_folder(config, out, names)
+    flows = []
+    for path, name in zip(config.runs, names, strict=True):
+        run_began = time.monotonic()
+        flow = dataclasses.replace(_read(config, path, console), name=name)
+        folder = write_flow(
+            flow,
+            out / name if is_several else out,
+            ci_level=config.ci_level,
+            command=command,
+            seconds=time.monotonic() - run_began,
+            fresh=config.fresh,
+        )
+        if config.against == "paper" and not is_several:
+            write_paper_comparison(out, [_beside_paper(config, flow)])
+        page = write_report(folder.path)
+        _print_lead(config, flow, console)
+        console.print(f"report: {page}", **AS_IS)
+        flows.append(flow)
+    if is_several:
+        comparison = compare(flows, ci_level=config.ci_level)
+        write_comparison(out, comparison, [_entry(flow) for flow in flows])
+        _print_pairs(comparison_frame(comparison), console)
+    if config.against == "paper":
+        beside = [_beside_paper(config, flow) for flow in flows]
+        if is_several:
+            write_paper_comparison(out, beside)
+        _print_paper(beside, console)
+    if is_several:
+        environment = describe_environment(command=command, seconds=time.monotonic() - began)
+        write_json(out / "environment.json", environment | {"finished": True})
+        console.print(f"comparison: {write_comparison_report(out)}", **AS_IS)
+    return out
+
+
+def _open_folder(config: Config, out: Path, names: list[str]) -> None:
+    """Takes the folder of a comparison, unless it holds something else."""
+    settings = {
+        "runs": dict(zip(names, map(str, config.runs), strict=True)),
+        "blocks": config.blocks,
+        "against": config.against,
+        "ci_level": config.ci_level,
+        "is_comparison": True,
+    }
+    RunFolder(out, settings, fresh=config.fresh)
+
+
+def _entry(flow: Flow) -> RunEntry:
+    """A run as the page of a comparison introduces it."""
+    density = flow.trajectory.density
+    notes: tuple[str, ...] = ()
+    if flow.settings.get("kind") == "single":
+        notes = ("One checkpoint: the flow of one-shot pruning, not of IMP.",)
+    return RunEntry(
+        name=flow.name,
+        link=f"{flow.name}/report.html",
+        description=f"{flow.settings.get('source') or flow.settings.get('model')}: "
+        f"{len(flow.seeds)} seeds, density {density[0]:.3g} to {density[-1]:.3g}",
+        notes=notes,
+    )
+
+
+def _print_pairs(pairs: pd.DataFrame, console: Console) -> None:
+    table = Table("runs", "measure", "distance", "p (smallest possible)", "p, Holm", "verdict")
+    for row in pairs.to_dict("records"):
+        table.add_row(
+            f"{row['run_a']}, {row['run_b']}",
+            row["measure"],
+            _or_dash(row["distance"], ".3f"),
+            f"{_or_dash(row['p'], '.3g')} ({_or_dash(row['p_smallest'], '.3g')})",
+            _or_dash(row["p_holm"], ".3g"),
+            row["verdict"],
+        )
+    console.print(table)
+
+
+def _or_dash(value: float, form: str) -> str:
+    return MISSING if np.isnan(value) else format(value, form)
+
+
+def _beside_paper(config: Config, flow: Flow) -> PaperComparison:
+    spectrum = flow.spectrum_frame(ci_level=config.ci_level)
+    return paper_comparison(spectrum, run=flow.name, density=flow.trajectory.density.tolist())
+
+
+def _print_paper(beside: list[PaperComparison], console: Console) -> None:
+    table = Table("run", "published", "same sign", "rank correlation", "rms distance")
+    for rows in (comparison.rows for comparison in beside if len(comparison.rows)):
+        for row in rows[(rows["point"] == "trained") & (rows["denominator"] == "prunable")].to_dict(
+            "records"
+        ):
+            table.add_row(
+                row["run"],
+                f"{row['source']}, {row['row']}",
+                f"{row['num_same_sign']} of {row['num_blocks']}",
+                f"{row['rank_correlation']:.2f}",
+                f"{row['rms']:.3f}",
+            )
+    console.print(table)
+
+
+def _read(config: Config, path: Path, console: Console) -> Flow:
+    """Reads one run; shows what is being read, and says what was recognised."""
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    with bars:
+        task = bars.add_task(f"{path}: opening")
+
+        def on_level(seed: str, level: int) -> None:
+            if cli.interrupted.is_set():
+                raise KeyboardInterrupt
+            bars.update(task, description=f"{path}: seed {seed}, level {level}")
+
+        flow = read(
+            path,
+            blocks=config.blocks,
+            one_shot=PruneConfig(prune_fraction=config.prune_fraction),
+            levels=config.levels,
+            observe=True,
+            on_level=on_level,
+        )
+    console.print(_headline(path, flow), **AS_IS)
+    return flow
+
+
+def _headline(path: Path, flow: Flow) -> str:
+    trajectory = flow.trajectory
+    blocks = trajectory.blocks
+    kind = flow.settings.get("kind", "run of ours")
+    others = flow.settings.get("other_parts")
+    aside = f" · also there, not read: {', '.join(others)}" if others else ""
+    return (
+        f"{path}: {kind}, {len(flow.seeds)} seeds, levels 0 to {len(trajectory.density) - 1}, "
+        f"density {trajectory.density[0]:.3g} to {trajectory.density[-1]:.3g} · blocks "
+        f"{flow.settings.get('blocks')}: {blocks.num_listed} · "
+        f"{sum(blocks.sizes):,} prunable weights{aside}"
+    )
+
+
+def _print_lead(config: Config, flow: Flow, console: Console) -> None:
+    spectrum = flow.spectrum_frame(ci_level=config.ci_level)
+    table = Table(*lead_columns(spectrum))
+    for row in lead_rows(spectrum, denominator=flow.settings.get("denominator", "prunable")):
+        table.add_row(*row.cells)
+    console.print(table)
+
+
+def _run_names(paths: tuple[Path, ...]) -> list[str]:
+    """The last parts of the paths, as many as tell them apart."""
+    absolute = [path.resolve() for path in paths]
+    require(len(set(absolute)) == len(absolute), "runs", "must differ from each other", "one twice")
+    for depth in range(1, max(len(path.parts) for path in absolute) + 1):
+        names = ["-".join(path.with_suffix("").parts[-depth:]) for path in absolute]
+        if len(set(names)) == len(names):
+            return names
+    return [str(i) for i in range(len(absolute))]
+
+
+def _default_folder(config: Config) -> Path:
+    """``runs/analyse/NAME-HASH``: other runs or other blocks, other folder."""
+    sources = "\n".join(os.fspath(path.resolve()) for path in config.runs)
+    settings = f"{sources}\n{config.blocks} {config.levels} {config.prune_fraction}"
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    return Path("runs") / "analyse" / f"{_run_names(config.runs)[0]}-{digest}"
+
+
+if __name__ == "__main__":
+    cli.main(
+        run,
+        {"default": Config()},
+        prog="python -m experiments.analyse",
+        when_stopped="what was read so far is kept; the same command reads again",
+    )

@@ -1,0 +1,276 @@
+"""The Ising model against enumeration, closed forms and planted answers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imp_rg.rg import ising
+from imp_rg.rg.monte_carlo_rg import (
+    binder_crossing,
+    binder_cumulant,
+    jackknife,
+    leading_exponent,
+    pair_moments,
+)
+
+UPDATES = (ising.metropolis_sweep, ising.cluster_sweep)
+
+
+@pytest.fixture(scope="module")
+def all_states():
+    """Every configuration of a 4 x 4 torus."""
+    bits = (np.arange(2**16)[:, None] >> np.arange(16)) & 1
+    return (2 * bits - 1).astype(np.int8).reshape(-1, 4, 4)
+
+
+@pytest.fixture(scope="module")
+def energies(all_states):
+    """Energy of each of them, summed over sites in NumPy."""
+    pairs = np.roll(all_states, 1, 1) + np.roll(all_states, 1, 2)
+    return -(all_states * pairs).sum((1, 2)).astype(float)
+
+
+def random_spins(seed, shape):
+    return np.random.default_rng(seed).choice([-1, 1], shape).astype(np.int8)
+
+
+def observed(update, observe, *, coupling, size, num_chains, num_samples, seed=0, warm_up=200):
+    """Observations of chains at one coupling after a warm-up, [sample chain ...]."""
+    run = functools.partial(ising.sample, update=update, observe=observe, num_samples=num_samples)
+    couplings = jnp.full(num_chains, coupling, jnp.float32)
+    keys = jax.random.split(jax.random.key(seed), 2)
+    spins = jnp.ones((num_chains, size, size), jnp.int8)
+    spins, _ = ising.sample(keys[0], spins, couplings, update=update, observe=ising.observe_nothing,
+                            num_samples=1, sweeps_between=warm_up)  # fmt: skip
+    return run(keys[1], spins, couplings, sweeps_between=2)[1]
+
+
+def energy_and_order(key, spins):
+    """Energy and squared magnetisation."""
+    del key
+    return -ising.even_operators(spins)[:, 0], ising.odd_operators(spins)[:, 0] ** 2
+
+
+def within(values, exact, *, sigmas=4.0):
+    """Whether the mean over [sample chain] agrees, by the scatter of the independent chains."""
+    chains = np.asarray(values, float).mean(axis=0)
+    error = chains.std(ddof=1) / np.sqrt(chains.size)
+    return abs(chains.mean() - exact) < sigmas * error
+
+
+# Exact results
+
+
+@pytest.mark.parametrize("coupling", [0.2, ising.CRITICAL_COUPLING, 0.8])
+def test_torus_energy_is_that_of_enumeration(energies, coupling):
+    weights = np.exp(-coupling * (energies - energies.min()))
+    exact = (weights @ energies) / weights.sum() / 16
+    assert ising.torus_energy(coupling, 4) == pytest.approx(exact, rel=1e-13)
+
+
+def test_torus_energy_tends_to_onsagers():
+    critical = [ising.torus_energy(ising.CRITICAL_COUPLING, size) for size in (64, 128, 1024)]
+    gaps = np.array(critical) + np.sqrt(2)
+    # The gap closes as 1 / L at the critical point, and exponentially elsewhere.
+    assert gaps[1] == pytest.approx(gaps[0] / 2, rel=1e-3)
+    assert abs(gaps[2]) < 1e-3
+    for coupling in (0.3, 0.6):
+        assert ising.torus_energy(coupling, 128) == pytest.approx(
+            ising.torus_energy(coupling, 1024), rel=1e-12
+        )
+    assert np.isfinite(ising.torus_energy(2.0, 1024))
+
+
+# Updates
+
+
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("coupling", [0.3, ising.CRITICAL_COUPLING])
+def test_updates_sample_boltzmanns_law(all_states, energies, update, coupling):
+    weights = np.exp(-coupling * energies)
+    weights /= weights.sum()
+    order = all_states.sum((1, 2), dtype=float) ** 2
+    energy, squared = observed(update, energy_and_order, coupling=coupling, size=4,
+                               num_chains=256, num_samples=100)  # fmt: skip
+    assert within(energy, weights @ energies)
+    assert within(squared, weights @ order)
+    assert not within(energy, 1.02 * weights @ energies), "no power: the test cannot fail"
+
+
+def test_chains_keep_their_own_temperature():
+    couplings = jnp.array([0.1, 5.0], jnp.float32)
+    spins = jnp.ones((2, 16, 16), jnp.int8)
+    for update in UPDATES:
+        after = np.asarray(jax.jit(update)(jax.random.key(0), spins, couplings))
+        assert len(np.unique(after[0])) == 2
+        assert len(np.unique(after[1])) == 1
+
+
+def test_cluster_labels_are_components():
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rng = np.random.default_rng(3)
+    right, down = rng.random((2, 3, 12, 10)) < 0.5
+    site = np.arange(right.size).reshape(right.shape)
+    ends = [site[right], site[down]], [np.roll(site, -1, 2)[right], np.roll(site, -1, 1)[down]]
+    start, stop = (np.concatenate(parts) for parts in ends)
+    graph = coo_array((np.ones(start.size), (start, stop)), shape=(site.size, site.size))
+    count, component = connected_components(graph, directed=False)
+    smallest = np.full(count, site.size)
+    np.minimum.at(smallest, component, site.ravel())
+    labels = jax.jit(ising.cluster_labels)(jnp.asarray(right), jnp.asarray(down))
+    np.testing.assert_array_equal(labels, smallest[component])
+
+
+def test_checkerboard_needs_even_sides():
+    with pytest.raises(ValueError, match=r"spins: sides must be even, got \(5, 4\)"):
+        ising.metropolis_sweep(jax.random.key(0), jnp.ones((1, 5, 4), jnp.int8), jnp.ones(1))
+
+
+# Blocking and operators
+
+
+def test_majority_and_ties():
+    spins = random_spins(1, (400, 8, 8))
+    blocked = np.asarray(ising.block_spins(jax.random.key(0), jnp.asarray(spins)))
+    sums = spins.reshape(400, 4, 2, 4, 2).sum((2, 4))
+    np.testing.assert_array_equal(blocked[sums != 0], np.sign(sums[sums != 0]))
+    ties = blocked[sums == 0].astype(float)
+    assert set(np.unique(ties)) == {-1.0, 1.0}
+    assert abs(ties.mean()) < 4 / np.sqrt(ties.size)
+    with pytest.raises(ValueError, match="spins: sides must be even"):
+        ising.block_spins(jax.random.key(0), jnp.ones((1, 4, 5), jnp.int8))
+
+
+def test_levels_end_at_the_smallest():
+    spins = jnp.ones((2, 32, 32), jnp.int8)
+
+    def levels():
+        return ising.block_spins_to(jax.random.key(0), spins, smallest=4)
+
+    assert [level.shape[-1] for level in jax.eval_shape(levels)] == [32, 16, 8, 4]
+    for smallest in (5, 1, 64):
+        with pytest.raises(ValueError, match="smallest: must be 32 halved some times"):
+            ising.block_spins_to(jax.random.key(0), spins, smallest=smallest)
+
+
+EVEN_TERMS = {
+    "nearest": [[(0, 0), (0, 1)], [(0, 0), (1, 0)]],
+    "diagonal": [[(0, 0), (1, 1)], [(0, 1), (1, 0)]],
+    "plaquette": [[(0, 0), (0, 1), (1, 0), (1, 1)]],
+    "third": [[(0, 0), (0, 2)], [(0, 0), (2, 0)]],
+    "knight": [[(0, 0), d] for d in ((1, 2), (2, 1), (-1, 2), (-2, 1))],
+    "diagonal2": [[(0, 0), (2, 2)], [(0, 2), (2, 0)]],
+    "plaquette2": [[(0, 0), (0, 2), (2, 0), (2, 2)]],
+}
+ODD_TERMS = {
+    "magnetisation": [[(0, 0)]],
+    "corner": [
+        [(0, 1), (1, 0), (1, 1)],
+        [(0, 0), (1, 0), (1, 1)],
+        [(0, 0), (0, 1), (1, 1)],
+        [(0, 0), (0, 1), (1, 0)],
+    ],
+    "row": [[(0, -1), (0, 0), (0, 1)], [(-1, 0), (0, 0), (1, 0)]],
+    "wedge": [
+        [(0, 0), (1, 1), (1, -1)],
+        [(0, 0), (1, 1), (-1, 1)],
+        [(0, 0), (-1, -1), (1, -1)],
+        [(0, 0), (-1, -1), (-1, 1)],
+    ],
+}
+
+
+def sum_of_terms(spins, terms):
+    """Plain loops over sites and terms."""
+    rows, columns = spins.shape
+    return sum(
+        int(np.prod([spins[(i + a) % rows, (j + b) % columns] for a, b in term]))
+        for i in range(rows)
+        for j in range(columns)
+        for term in terms
+    )
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (6, 8)])
+def test_operators_are_sums_over_terms(shape):
+    spins = random_spins(2, (2, *shape))
+    for operators, terms, names in (
+        (ising.even_operators, EVEN_TERMS, ising.EVEN_OPERATORS),
+        (ising.odd_operators, ODD_TERMS, ising.ODD_OPERATORS),
+    ):
+        assert tuple(terms) == names
+        expected = [[sum_of_terms(chain, terms[name]) for name in names] for chain in spins]
+        np.testing.assert_array_equal(operators(jnp.asarray(spins)), expected)
+
+
+# Monte Carlo RG
+
+
+def test_planted_matrix_is_found():
+    """Coarse operators that respond linearly to the fine ones, with independent noise."""
+    rng = np.random.default_rng(4)
+    fine = rng.normal(size=(40, 2000, 2))
+    response = np.array([[1.5, 0.3], [0.0, 0.5]])
+    coarse = fine @ response + 0.5 * rng.normal(size=fine.shape) + 7
+    # T = <S S>^-1 <S S'> with <S S'> = response^T and <S S> = response^T response + 1/4.
+    matrix = np.linalg.solve(response.T @ response + 0.25 * np.eye(2), response.T)
+    exact = np.log2(np.abs(np.linalg.eigvals(matrix)).max())
+    found = leading_exponent(pair_moments(fine, coarse), num_operators=2, is_odd=False)
+    assert abs(found.value - exact) < 4 * found.error < 0.03
+    # The means must be subtracted: they are no response.
+    wrong = leading_exponent(pair_moments(fine, coarse), num_operators=2, is_odd=True)
+    assert abs(wrong.value - exact) > 10 * found.error
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    bins = np.random.default_rng(5).normal(size=30)
+    found = jackknife(np.mean, (bins,))
+    assert found.error == pytest.approx(bins.std(ddof=1) / np.sqrt(30), rel=1e-12)
+    with pytest.raises(ValueError, match="arrays: must hold at least 2 bins, got 1"):
+        jackknife(np.mean, (bins[:1],))
+
+
+def test_crossing_of_planted_cumulants():
+    temperature = np.linspace(2.2, 2.34, 5)
+    rng = np.random.default_rng(6)
+
+    def moments(size):
+        cumulant = 0.61 - 0.02 * size * (temperature - 2.27)
+        second = 0.5 + 1e-4 * rng.normal(size=(20, 5))
+        fourth = 3 * 0.25 * (1 - cumulant) + 1e-4 * rng.normal(size=(20, 5))
+        return np.stack([second, fourth], axis=1)
+
+    small, large = moments(32), moments(64)
+    found = binder_crossing(temperature, small, large)
+    assert abs(found.value - 2.27) < 4 * found.error < 0.001
+    apart = binder_crossing(temperature + 1, small, large)
+    assert apart.value == pytest.approx(found.value + 1)
+    assert np.isnan(binder_crossing(temperature, small, small + 0.01).value)
+
+
+def test_cumulant_of_order_and_disorder():
+    assert binder_cumulant(np.array(0.5), np.array(0.25)) == pytest.approx(2 / 3)
+    normal = np.random.default_rng(7).normal(size=1_000_000)
+    moments = (np.array(np.mean(normal**power)) for power in (2, 4))
+    assert abs(binder_cumulant(*moments)) < 0.01
+
+
+# Renormalised couplings
+
+
+def test_couplings_of_unblocked_spins_are_those_put_in():
+    put_in = 0.4
+    spins = observed(ising.metropolis_sweep, lambda key, spins: spins, coupling=put_in, size=16,
+                     num_chains=16, num_samples=100)  # fmt: skip
+    counts = [ising.field_histogram(chain) for chain in np.moveaxis(np.asarray(spins), 1, 0)]
+    found = jackknife(
+        lambda histograms: ising.renormalised_couplings(histograms.sum(axis=0)),
+        (np.array(counts),),
+    )
+    assert np.all(found.error < 0.01)
+    assert np.all(np.abs(found.value - [put_in, 0, 0, 0]) < 4 * found.error)

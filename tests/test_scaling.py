@@ -1,0 +1,331 @@
+"""Finite-size scaling: planted collapses, site percolation, the joint law of widths and depths."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from imp_rg.rg import collapse, fit_joint_law
+from imp_rg.rg.error_noise import LogNoise
+from imp_rg.rg.joint_fit import JointFit, Networks
+from imp_rg.rg.percolation import (
+    NU,
+    THRESHOLD,
+    WRAPPING_AT_THRESHOLD,
+    wrapping_curve,
+    wrapping_samples,
+    wraps,
+)
+
+X_C, PLANTED_NU, ZETA = 0.4, 0.8, 0.3
+SIZES = (8, 16, 32, 64)
+
+
+def planted_points(num_x=21):
+    size = np.repeat(SIZES, num_x).astype(float)
+    x = np.tile(np.linspace(0.3, 0.5, num_x), len(SIZES))
+    scaled = (x - X_C) * size ** (1 / PLANTED_NU)
+    return x, size ** (ZETA / PLANTED_NU) * (1 + np.tanh(0.25 * scaled)), size
+
+
+def noisy_collapse(rng, *, noise=0.02, num_samples=30, **options):
+    x, y, size = planted_points(num_x=41)
+    samples = y + noise * y * np.sqrt(num_samples) * rng.standard_normal((num_samples, y.size))
+    start = options.pop("start", (0.41, 1.0, 0.2))
+    return collapse(
+        x, samples.mean(axis=0), noise * y, size, start=start, samples=samples, **options
+    )
+
+
+def test_planted_collapse_is_found():
+    """What is left is the curvature between two points, far below the error given."""
+    x, y, size = planted_points(num_x=81)
+    found = collapse(x, y, 0.01 * y, size, start=(0.42, 1.1, 0.1))
+    assert found.x_c == pytest.approx(X_C, abs=2e-4)
+    assert found.nu == pytest.approx(PLANTED_NU, rel=0.01)
+    assert found.zeta == pytest.approx(ZETA, abs=0.005)
+    assert found.quality < 0.02
+    scaled_x, scaled_y = found.scaled(x, y, size)
+    curve = np.interp(scaled_x, np.sort(scaled_x), scaled_y[np.argsort(scaled_x)])
+    assert np.abs(curve - 1 - np.tanh(0.25 * scaled_x)).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    "num_sets, hold", [(8, ("zeta",)), pytest.param(40, (), marks=pytest.mark.long)]
+)
+def test_errors_of_the_bootstrap_are_standard_errors(num_sets, hold):
+    """Scores of planted sets: their sum of squares is chi^2, inside its central 99.8 %."""
+    rng = np.random.default_rng(1)
+    truth = np.array([X_C, PLANTED_NU, ZETA])
+    free = [name not in hold for name in ("x_c", "nu", "zeta")]
+    scores, qualities, widths = [], [], []
+    for _ in range(num_sets):
+        found = noisy_collapse(rng, start=(0.41, 1.0, ZETA), hold=hold, num_resamples=25)
+        value = np.array([found.x_c, found.nu, found.zeta])
+        error = np.array([found.x_c_error, found.nu_error, found.zeta_error])
+        scores.append((value - truth)[free] / error[free])
+        qualities.append(found.quality)
+        widths.append(found.s_plus_one.mean(axis=1)[free] / error[free])
+    low, high = stats.chi2.ppf([0.001, 0.999], num_sets)
+    squares = np.sum(np.square(scores), axis=0)
+    assert np.all((low < squares) & (squares < high))
+    # Neighbours share points of the master curve, so S scatters more than sqrt(2 / n).
+    assert np.mean(qualities) == pytest.approx(1, abs=0.2)
+    # S -> S+1 is chi^2 -> chi^2 + n: wider than a standard error by about sqrt(n) = 12.
+    assert np.all(np.mean(widths, axis=0) > 3)
+
+
+def test_wrong_exponents_do_not_collapse():
+    x, y, size = planted_points()
+    y = y + 0.02 * y * np.random.default_rng(0).standard_normal(y.size)
+    good = collapse(x, y, 0.02 * y, size, start=(0.41, 1.0, 0.2))
+    forced = collapse(x, y, 0.02 * y, size, start=(X_C, 1.6, ZETA), hold=("nu",))
+    assert good.quality < 1.5
+    assert forced.nu == 1.6 and forced.nu_error == 0
+    assert forced.quality > 5 * good.quality
+
+
+def test_s_plus_one_raises_the_quality_by_one():
+    x, y, size = planted_points()
+    y = y + 0.02 * y * np.random.default_rng(0).standard_normal(y.size)
+    hold = ("nu", "zeta")
+    found = collapse(x, y, 0.02 * y, size, start=(0.41, PLANTED_NU, ZETA), hold=hold)
+    for side, sign in zip(found.s_plus_one[0], (-1, 1), strict=True):
+        moved = (found.x_c + sign * side, PLANTED_NU, ZETA)
+        at_edge = collapse(x, y, 0.02 * y, size, start=moved, hold=("x_c", *hold))
+        assert at_edge.quality == pytest.approx(found.quality + 1, rel=0.02)
+
+
+def test_order_of_points_and_unit_of_size_do_not_matter():
+    x, y, size = planted_points()
+    order = np.random.default_rng(0).permutation(x.size)
+    one = collapse(x, y, 0.01 * y, size, start=(0.41, 1.0, 0.2))
+    other = collapse(x[order], y[order], 0.01 * y[order], 10 * size[order], start=(0.41, 1.0, 0.2))
+    for name in ("x_c", "nu", "zeta", "quality"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"size": np.full(84, 8.0)}, "size: must hold at least 2 system sizes, got"),
+        ({"y_err": np.zeros(84)}, "y_err: must be positive and finite, got 0.0"),
+        ({"y": np.full(84, np.nan)}, "y: must be finite, got nan"),
+        ({"x": np.zeros(83)}, r"size: must be \[point\] of one length"),
+        ({"start": (0.4, -1.0, 0.0)}, r"start: must be finite \(x_c, nu, zeta\) with nu > 0"),
+        ({"start": (0.4, 1.0)}, r"start: must be finite \(x_c, nu, zeta\)"),
+        ({"start": (9.0, 0.01, 0.0)}, "start: must make curves of other sizes enclose 50% of the"),
+        ({"hold": ("mu",)}, r"hold: must name some of x_c, nu, zeta, got \('mu',\)"),
+        ({"samples": np.zeros((5, 3))}, r"samples: must be \[sample point\] of at least 2 samples"),
+    ],
+)
+def test_bad_input(change, words):
+    x, y, size = planted_points()
+    arguments = {"x": x, "y": y, "y_err": 0.01 * y, "size": size, "start": (0.4, 1.0, 0.2)} | change
+    with pytest.raises(ValueError, match=words):
+        collapse(**arguments)
+
+
+def winds_by_search(occupied):
+    """Walks every cluster with its displacement; meeting a site at another one means winding."""
+    rows, columns = occupied.shape
+    position = {}
+    for first in zip(*np.nonzero(occupied), strict=True):
+        if first in position:
+            continue
+        position[first], queue = first, [first]
+        while queue:
+            row, column = queue.pop()
+            for step in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                moved = row + step[0], column + step[1]
+                site = moved[0] % rows, moved[1] % columns
+                if occupied[site] and site not in position:
+                    position[site] = moved
+                    queue.append(moved)
+                elif occupied[site] and position[site] != moved:
+                    return True
+    return False
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 7])
+def test_winding_against_a_search(length):
+    occupied = np.random.default_rng(length).random((300, length, length)) < 0.6
+    expected = [winds_by_search(lattice) for lattice in occupied]
+    assert 0 < np.mean(expected) < 1
+    assert wraps(occupied).tolist() == expected
+
+
+def test_clusters_that_only_look_as_if_they_wound():
+    line, spiral, touching = np.zeros((3, 6, 6), bool)
+    line[2] = True
+    for k in range(6):  # a diagonal staircase winds in both directions at once
+        spiral[k, k] = spiral[k, (k + 1) % 6] = True
+    touching[2, :3], touching[3, 3:] = True, True  # meets itself across the seam one row lower
+    assert wraps(np.stack([line, spiral, touching])).tolist() == [True, True, False]
+    assert not wraps(np.zeros((1, 4, 4), bool))[0]
+
+
+def test_bisection_gives_what_every_density_alone_would():
+    density = np.linspace(0.3, 0.9, 13)
+    winds = wrapping_samples(np.random.default_rng(3), 12, density, num_samples=50)
+    uniform = np.random.default_rng(3).random((50, 12, 12))
+    expected = np.stack([wraps(uniform < d) for d in density], axis=1)
+    np.testing.assert_array_equal(winds, expected)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"length": 1}, "length: must be at least 2, got 1"),
+        ({"density": [0.6, 0.5]}, r"density: must rise in \[0, 1\], got \[0.6, 0.5\]"),
+        ({"density": [0.6, 1.5]}, r"density: must rise in \[0, 1\]"),
+        ({"num_samples": 0}, "num_samples: must be at least 1, got 0"),
+    ],
+)
+def test_bad_lattices(change, words):
+    arguments = {"length": 8, "density": [0.5, 0.6], "num_samples": 4} | change
+    with pytest.raises(ValueError, match=words):
+        wrapping_samples(np.random.default_rng(0), **arguments)
+
+
+def test_winding_probability_at_the_threshold():
+    """Pinson's exact number for a large torus; at 32 the size matters less than the noise."""
+    num = 4000
+    winds = wrapping_samples(np.random.default_rng(0), 32, [THRESHOLD], num_samples=num).mean()
+    error = np.sqrt(WRAPPING_AT_THRESHOLD * (1 - WRAPPING_AT_THRESHOLD) / num)
+    assert winds == pytest.approx(WRAPPING_AT_THRESHOLD, abs=4 * error)
+
+
+def percolate(sizes, num_samples):
+    density = np.linspace(0.53, 0.65, 49)
+    parts = [
+        wrapping_curve(np.random.default_rng(size), size, density, num_samples=num)
+        for size, num in zip(sizes, num_samples, strict=True)
+    ]
+    samples = np.concatenate([part.samples for part in parts], axis=1)
+    return collapse(
+        np.tile(density, len(sizes)),
+        np.concatenate([part.probability for part in parts]),
+        np.concatenate([part.error for part in parts]),
+        np.repeat(sizes, density.size),
+        start=(0.6, 1.0, 0.0),
+        hold=("zeta",),
+        samples=samples,
+    )
+
+
+def test_small_percolation():
+    found = percolate((12, 24, 48), (16000, 6000, 2000))
+    assert abs(found.x_c - THRESHOLD) < 3 * found.x_c_error < 0.005
+    assert abs(found.nu - NU) < 3 * found.nu_error < 0.25
+
+
+@pytest.mark.long
+def test_percolation():
+    """L = 32, 64, 128: nu within 3 %, p_c within 0.1 %."""
+    found = percolate((32, 64, 128), (40000, 20000, 10000))
+    assert found.x_c == pytest.approx(THRESHOLD, rel=1e-3)
+    assert found.nu == pytest.approx(NU, rel=0.03)
+    assert found.x_c_error < 5e-4 * THRESHOLD and found.nu_error < 0.015 * NU
+
+
+PHI, PSI, GAMMA, E_UP = 0.7, 1.3, 1.1, 80.0
+
+
+def networks(widths=(0.5, 1, 2), depths=(14, 20, 32), num_levels=27):
+    width, depth, level = np.meshgrid(widths, depths, np.arange(num_levels), indexing="ij")
+    return 0.8 ** level.ravel(), width.ravel(), depth.ravel()
+
+
+def planted_errors(density, width, depth):
+    """The law as Rosenfeld et al. write it, by complex numbers."""
+    e_np, p = 3 * width**-0.3 * (depth / 14) ** -0.2, 0.02 * 20**PHI
+    m = depth**PHI * width**PSI * density
+    shift = p * (E_UP / e_np) ** (1 / GAMMA)
+    return e_np * np.abs((m - 1j * shift) / (m - 1j * p)) ** GAMMA
+
+
+def test_planted_joint_law_is_found():
+    points = networks()
+    law = fit_joint_law(points[0], planted_errors(*points), *points[1:])
+    assert (law.phi, law.psi, law.gamma) == pytest.approx((PHI, PSI, GAMMA), rel=1e-5)
+    assert (law.e_up, law.p) == pytest.approx((E_UP, 0.02 * 20**PHI), rel=1e-5)
+    expected = 3 * law.width**-0.3 * (law.depth / 14) ** -0.2
+    np.testing.assert_allclose(law.e_np, expected, rtol=1e-5)
+    assert law.identified and np.abs(law.deviation).max() < 1e-5
+    of_point = 3 * points[1] ** -0.3 * (points[2] / 14) ** -0.2
+    np.testing.assert_allclose(
+        law.error_at(law.invariant(*points), of_point), planted_errors(*points), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("has_curve_effects", [False, True])
+def test_joint_intervals_cover(has_curve_effects):
+    """100 planted sets of 3 seeds, 3 exponents: 300 times 95 %, at least 274 with 99.8 %."""
+    rng, points = np.random.default_rng(0), networks()
+    error = planted_errors(*points)
+    network = np.unique(np.stack(points[1:]), axis=1, return_inverse=True)[1].reshape(-1)
+    hits = 0
+    for _ in range(100):
+        noise = 0.03 * rng.standard_normal((3, error.size))
+        if has_curve_effects:  # a seed prunes a network better or worse at all low densities
+            noise += 0.15 * rng.standard_normal((3, 9))[:, network] * (error > 6)
+        law = fit_joint_law(points[0], np.minimum(error * np.exp(noise), 100), *points[1:])
+        found = ((law.phi_ci, PHI), (law.psi_ci, PSI), (law.gamma_ci, GAMMA))
+        hits += sum(low < truth < high for (low, high), truth in found)
+    assert hits >= 274
+
+
+def test_binomial_joint_fit_takes_zero_errors():
+    points, rng = networks(), np.random.default_rng(0)
+    wrong = rng.binomial(100, planted_errors(*points) / 100, (3, points[0].size))
+    assert np.any(wrong == 0)
+    law = fit_joint_law(points[0], wrong, *points[1:], num_test=100)
+    assert law.phi_ci[0] < PHI < law.phi_ci[1]
+    assert law.psi_ci[0] < PSI < law.psi_ci[1]
+    assert law.dispersion == pytest.approx(1, abs=0.2)
+
+
+def test_gradient_of_the_joint_fit():
+    density, width, depth = networks(num_levels=9)
+    error = planted_errors(density, width, depth)
+    pairs, of_point = np.unique(np.stack([width, depth], 1), axis=0, return_inverse=True)
+    fit = JointFit(density, Networks(*pairs.T, of_point.reshape(-1)), LogNoise(error[None]))
+    theta = fit.best + 0.1 * np.random.default_rng(0).standard_normal(fit.best.size)
+    steps = 1e-6 * np.eye(theta.size)
+    numeric = [(fit.log_error(theta + h) - fit.log_error(theta - h)) / 2e-6 for h in steps]
+    np.testing.assert_allclose(fit.gradient(theta), np.transpose(numeric), atol=1e-7)
+
+
+def test_one_size_that_does_not_vary_has_no_exponent():
+    points = networks(depths=(20,))
+    law = fit_joint_law(points[0], planted_errors(*points), *points[1:])
+    assert law.psi == pytest.approx(PSI, rel=1e-5)
+    assert np.isnan([law.phi, *law.phi_ci]).all()
+    assert law.identified
+
+
+def test_plateau_alone_identifies_nothing():
+    points = networks(num_levels=6)
+    noise = np.exp(0.03 * np.random.default_rng(0).standard_normal((3, points[0].size)))
+    law = fit_joint_law(points[0], 3 * noise, *points[1:])
+    assert not law.identified
+    assert any("points lie on the power law" in reason for reason in law.reasons)
+
+
+@pytest.mark.parametrize(
+    "sizes, words",
+    [
+        ({"widths": (1,), "depths": (20,)}, "width, depth: must hold at least 2 networks"),
+        ({"widths": (0, 1)}, "width: must be positive, got 0.0"),
+    ],
+)
+def test_bad_networks(sizes, words):
+    density, width, depth = networks(**sizes)
+    with pytest.raises(ValueError, match=words):
+        fit_joint_law(density, 1 + 5 * (1 - density), width, depth)
+
+
+def test_tied_sizes():
+    density, width, _ = networks(depths=(14,))
+    with pytest.raises(ValueError, match="width, depth: must not be tied to each other"):
+        fit_joint_law(density, 1 + 5 * (1 - density), width, 10 * width)
