@@ -47,8 +47,7 @@ class Collapse:
       x_c_error: Of x_c: by the bootstrap where there are samples, else from S -> S+1.
       nu_error: Likewise of nu.
       zeta_error: Likewise of zeta.
-      quality_error: Spread of S between bootstrap samples; without them, that of a mean of
-        `num_points` squared normal numbers.
+      quality_error: S sqrt(2 / num_points), its spread if the points are independent.
       s_plus_one: How far S -> S+1 lets x_c, nu and zeta go to either side, [parameter 2].
       resampled: x_c, nu and zeta of every bootstrap sample; none without samples.
       num_points: Points that curves of other sizes enclose, which S is the mean over.
@@ -149,7 +148,7 @@ def collapse(
     best = _minimise(data, guess, free)
     value, num_points = quality(data, *best)
     sides = _s_plus_one(data, best, free, value)
-    errors, quality_error = sides.mean(axis=1), value * np.sqrt(2 / num_points)
+    errors = sides.mean(axis=1)
     resampled = np.empty((0, len(PARAMETERS)))
     if samples is not None:
         samples = _check_samples(samples, num_points=data.x.size)[:, order]
@@ -157,13 +156,11 @@ def collapse(
         draws = [_resample(rng, data, samples) for _ in range(num_resamples)]
         resampled = np.array([_minimise(draw, best, free, restarts=0) for draw in draws])
         errors = resampled.std(axis=0, ddof=1)
-        qualities = [quality(d, *p)[0] for d, p in zip(draws, resampled, strict=True)]
-        quality_error = np.std(qualities, ddof=1)
     return Collapse(
         **dict(zip(PARAMETERS, map(float, best), strict=True)),
         **{f"{name}_error": float(e) for name, e in zip(PARAMETERS, errors, strict=True)},
         quality=value,
-        quality_error=float(quality_error),
+        quality_error=float(value * np.sqrt(2 / num_points)),
         s_plus_one=sides,
         resampled=resampled,
         num_points=num_points,
