@@ -41,7 +41,12 @@ from imp_rg.reading import Flow, compare, read
 from imp_rg.reading.save import write_flow
 from imp_rg.report import lead_columns, lead_rows, write_report
 from imp_rg.report.compare_page import write_comparison_report
-from imp_rg.report.paper import PaperComparison, paper_comparison, write_paper_comparison
+from imp_rg.report.paper import (
+    NULL_SUFFIX,
+    PaperComparison,
+    paper_comparison,
+    write_paper_comparison,
+)
 from imp_rg.report.words import MISSING
 
 
@@ -172,13 +177,14 @@ def _beside_paper(config: Config, flow: Flow) -> PaperComparison:
 
 
 def _print_paper(beside: list[PaperComparison], console: Console) -> None:
-    table = Table("run", "published", "same sign", "rank correlation", "rms distance")
+    """Trained weights and the nulls beside each published row."""
+    table = Table("run", "measured", "published", "same sign", "rank correlation", "rms distance")
     for rows in (comparison.rows for comparison in beside if len(comparison.rows)):
-        for row in rows[(rows["point"] == "trained") & (rows["denominator"] == "prunable")].to_dict(
-            "records"
-        ):
+        of_interest = rows["point"].eq("trained") | rows["point"].str.endswith(NULL_SUFFIX)
+        for row in rows[of_interest & rows["denominator"].eq("prunable")].to_dict("records"):
             table.add_row(
                 row["run"],
+                row["point"],
                 f"{row['source']}, {row['row']}",
                 f"{row['num_same_sign']} of {row['num_blocks']}",
                 f"{row['rank_correlation']:.2f}",

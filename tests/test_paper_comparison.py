@@ -64,7 +64,7 @@ def test_agreement_by_hand():
     assert row["rms"] == pytest.approx(np.sqrt((0.06**2 + 0.06**2 + 0.14**2 + 0.3**2) / 4))
     assert (row["largest"], row["largest_block"]) == (pytest.approx(0.3), "stage4")
     assert "misprint" in row["note"]
-    assert paper_sentence(row.to_dict()) == (
+    assert paper_sentence(row.to_dict(), None) == (
         "r beside CIFAR-10 (Table 2): same sign in 3 of 4 blocks, rank correlation 0.80, distance "
         "(root mean square) 0.171."
     )

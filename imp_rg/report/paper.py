@@ -18,17 +18,21 @@ from imp_rg.io.files import write_csv
 from imp_rg.plots.style import Frame
 from imp_rg.report.comparison import agreement
 from imp_rg.report.folder import select
+from imp_rg.report.lead import lead_nulls
 from imp_rg.report.words import count_text, percent_text
 
 HERE = {"point": "trained", "denominator": "prunable"}
 """The conventions of this package's own tables."""
+
+NULL_SUFFIX = " null"
+"""Ends the `point` of a null in ``paper.csv``."""
 
 
 class PaperComparison(NamedTuple):
     """Published exponents beside those of one run.
 
     Attributes:
-      rows: ``paper.csv``: run, source, row, point, denominator (how sigma was measured here),
+      rows: ``paper.csv``: run, source, row, point (or null), denominator (how sigma was measured),
         num_blocks, num_same_sign, rank_correlation, rms (distance), largest, largest_block, levels
         (number of transitions here), last_density, note.
       blocks: ``paper_blocks.csv``: run, source, row, block, sigma_paper, sigma, ci_low, ci_high
@@ -67,12 +71,20 @@ def paper_comparison(
       `convention_sentences`; every way to measure that the spectrum holds is therefore listed.
     """
     measured = select(spectrum, quantity="magnitude_share", estimator="paper")
-    here = select(measured, **HERE)[["block", "sigma", "ci_low", "ci_high"]]
+    here = select(measured, **HERE)
+    nulls = [f"sigma_{null}" for null in lead_nulls(here)]
+    here = here[["block", "sigma", "ci_low", "ci_high", *nulls]]
     rows, blocks = [], []
     for printed in _printed_for(list(here["block"])):
         key = {"run": run, "source": printed.source, "row": printed.row}
-        for (point, denominator), of_way in measured.groupby(["point", "denominator"], sort=False):
-            ours = of_way.set_index("block")["sigma"]
+        ways = {
+            way: of_way.set_index("block")["sigma"]
+            for way, of_way in measured.groupby(["point", "denominator"], sort=False)
+        }
+        for null in nulls:
+            name = null.removeprefix("sigma_") + NULL_SUFFIX
+            ways[name, HERE["denominator"]] = here.set_index("block")[null]
+        for (point, denominator), ours in ways.items():
             way = {"point": point, "denominator": denominator}
             rows.append({**key, **way, **_agreement(ours, printed.sigma)})
             rows[-1] |= {
@@ -82,7 +94,7 @@ def paper_comparison(
             }
         theirs = pd.Series(printed.sigma, name="sigma_paper").rename_axis("block").reset_index()
         blocks.append(theirs.merge(here, on="block").assign(**key))
-    order = ["run", "source", "row", "block", "sigma_paper", "sigma", "ci_low", "ci_high"]
+    order = ["run", "source", "row", "block", "sigma_paper", "sigma", "ci_low", "ci_high", *nulls]
     beside = pd.concat(blocks, ignore_index=True)[order] if blocks else pd.DataFrame(columns=order)
     return PaperComparison(rows=pd.DataFrame(rows), blocks=beside)
 
@@ -177,12 +189,18 @@ def _cifar_depth(blocks: list[str]) -> int:
     return 6 * per_stage + 2 if is_whole and members else 0
 
 
-def paper_sentence(row: dict) -> str:
-    """One row of ``paper.csv`` in words."""
+def paper_sentence(row: dict, null: dict | None) -> str:
+    """One row of ``paper.csv`` in words, and the same of a null beside the same published row."""
+    sentence = f"{row['run']} beside {row['row']} ({row['source']}): {_agreement_text(row)}."
+    if null is None:
+        return sentence
+    return f"{sentence} Its {null['point']}, beside the same row: {_agreement_text(null)}."
+
+
+def _agreement_text(row: dict) -> str:
     ranks = row["rank_correlation"]
     rank_text = "not defined" if np.isnan(ranks) else f"{ranks:.2f}"
     return (
-        f"{row['run']} beside {row['row']} ({row['source']}): same sign in {row['num_same_sign']} "
-        f"of {count_text(row['num_blocks'], 'block')}, rank correlation {rank_text}, distance "
-        f"(root mean square) {row['rms']:.3f}."
+        f"same sign in {row['num_same_sign']} of {count_text(row['num_blocks'], 'block')}, rank "
+        f"correlation {rank_text}, distance (root mean square) {row['rms']:.3f}"
     )

@@ -9,7 +9,8 @@ from typing import Any
 from imp_rg.io.files import read_csv
 from imp_rg.plots.style import Frame
 from imp_rg.report.folder import select
-from imp_rg.report.paper import HERE, convention_sentences, paper_sentence
+from imp_rg.report.lead import lead_nulls
+from imp_rg.report.paper import HERE, NULL_SUFFIX, convention_sentences, paper_sentence
 from imp_rg.report.templates import Table
 from imp_rg.report.words import decimal_text, interval_text, number_text
 
@@ -33,25 +34,37 @@ def paper_section(folder: Path) -> dict[str, Any] | None:
     for (run, source), rows in blocks.groupby(["run", "source"], sort=False):
         printed = rows.pivot(index="block", columns="row", values="sigma_paper")
         columns = list(rows["row"].unique())
+        nulls = lead_nulls(rows.dropna(axis="columns", how="all"))
         ours = rows.drop_duplicates("block").to_dict("records")
         cells = [
             [
                 r["block"],
                 number_text(r["sigma"]),
                 interval_text(r["ci_low"], r["ci_high"]),
+                *(number_text(r[f"sigma_{null}"]) for null in nulls),
                 *(number_text(printed.loc[r["block"], column]) for column in columns),
             ]
             for r in ours
         ]
-        head = ["block", "sigma, here", "interval", *(f"paper, {column}" for column in columns)]
+        head = ["block", "sigma, here", "interval", *(f"{null} null, here" for null in nulls)]
+        head += [f"paper, {column}" for column in columns]
         beside[f"{run} beside {source}"] = Table(head, cells)
     return {
-        "sentences": [paper_sentence(row) for row in nearest.to_dict("records")],
+        "sentences": [
+            paper_sentence(row, _first_null(paper, row)) for row in nearest.to_dict("records")
+        ],
         "notes": [note for note in here["note"].dropna().unique() if note],
         "conventions": convention_sentences(paper),
         "tables": beside,
         "ways": _ways(paper),
     }
+
+
+def _first_null(paper: Frame, row: dict[str, Any]) -> dict[str, Any] | None:
+    """The best null of a run beside the same published row."""
+    same = select(paper, **{key: row[key] for key in ("run", "source", "row")})
+    nulls = same[same["point"].str.endswith(NULL_SUFFIX)].to_dict("records")
+    return nulls[0] if nulls else None
 
 
 def _ways(paper: Frame) -> Table:
