@@ -27,8 +27,9 @@ OBSERVABLES = {
 }
 """Names of all observables, in the order of reports, with their meaning."""
 
-CHUNK = 2**17
-"""Weights summed at a time: the float64 copies stay in the processor's cache."""
+CHUNK = 2**13
+"""Weights summed at a time: the float64 copies stay in the processor's cache, and inner products
+are too short for BLAS to start threads that cost more than they sum."""
 
 Lookup = Callable[[str], np.ndarray]
 """From the name of a tensor to its array; a dict `d` is passed as ``d.__getitem__``."""

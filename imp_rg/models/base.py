@@ -1,4 +1,4 @@
-"""What the model files share: initialisers, convolution, batch norm, the type of a partition."""
+"""What the model files share: initialisers, convolution, stage, batch norm, partitions."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -35,6 +35,28 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         return conv(x, kernel, strides=self.stride)
+
+
+class Stage(nn.Module):
+    """Residual blocks ``block0`` ... of one resolution.
+
+    Attributes:
+      make_block: From stride and name to a block.
+      num_blocks: How many.
+      stride: Of the first.
+    """
+
+    make_block: Callable[..., nn.Module]
+    num_blocks: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, *, is_training: bool, mask=None):
+        """Maps [example height width channel] through all blocks; only the first may stride."""
+        for i in range(self.num_blocks):
+            block = self.make_block(stride=self.stride if i == 0 else 1, name=f"block{i}")
+            x = block(x, is_training=is_training, mask=mask)
+        return x
 
 
 def make_norm_fn(gamma_init: GammaInit, is_training: bool, mask, dtype) -> Callable:

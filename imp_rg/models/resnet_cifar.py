@@ -4,12 +4,13 @@ A 3x3 stem, three stages of D basic blocks with 16, 32 and 64 channels, global a
 linear head. The first blocks of stages 2 and 3 halve the resolution.
 """
 
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from imp_rg.models.base import KERNEL_INIT, Conv, GammaInit, Partitions, make_norm_fn
+from imp_rg.models.base import KERNEL_INIT, Conv, GammaInit, Partitions, Stage, make_norm_fn
 
 Shortcut = Literal["projection", "pad"]
 
@@ -53,31 +54,6 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
-class Stage(nn.Module):
-    """Residual blocks ``block0`` ... of one resolution."""
-
-    num_blocks: int
-    channels: int
-    stride: int
-    shortcut: Shortcut
-    gamma_init: GammaInit
-    dtype: jnp.dtype | None
-
-    @nn.compact
-    def __call__(self, x, *, is_training: bool, mask=None):
-        """Maps [example height width channel] through all blocks; only the first may stride."""
-        for i in range(self.num_blocks):
-            x = Block(
-                channels=self.channels,
-                stride=self.stride if i == 0 else 1,
-                shortcut=self.shortcut,
-                gamma_init=self.gamma_init,
-                dtype=self.dtype,
-                name=f"block{i}",
-            )(x, is_training=is_training, mask=mask)
-        return x
-
-
 class ResNetCifar(nn.Module):
     """ResNet-(6 D + 2) for images of any size and channel count.
 
@@ -108,15 +84,17 @@ class ResNetCifar(nn.Module):
         norm = make_norm_fn(self.gamma_init, is_training, mask, self.dtype)
         x = nn.relu(norm("stem_norm")(Conv(channels[0], 3, 1, self.dtype, name="stem")(x)))
         for i, c in enumerate(channels):
-            x = Stage(
-                num_blocks=self.blocks_per_stage,
+            make_block = partial(
+                Block,
                 channels=c,
-                stride=1 if i == 0 else 2,
                 shortcut=self.shortcut,
                 gamma_init=self.gamma_init,
                 dtype=self.dtype,
-                name=f"stage{i + 1}",
-            )(x, is_training=is_training, mask=mask)
+            )
+            stage = Stage(
+                make_block, self.blocks_per_stage, 1 if i == 0 else 2, name=f"stage{i + 1}"
+            )
+            x = stage(x, is_training=is_training, mask=mask)
         x = jnp.mean(x, axis=(1, 2))
         return nn.Dense(self.num_classes, kernel_init=KERNEL_INIT, dtype=self.dtype, name="head")(x)
 

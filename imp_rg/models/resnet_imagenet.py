@@ -5,13 +5,14 @@ pooling and a linear head. Small images take a 3x3 stem at full resolution inste
 as in the study of pre-trained lottery tickets (Chen et al. 2021).
 """
 
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.nn.initializers import variance_scaling
 
-from imp_rg.models.base import Conv, GammaInit, Partitions, make_norm_fn
+from imp_rg.models.base import Conv, GammaInit, Partitions, Stage, make_norm_fn
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -68,31 +69,6 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
-class Stage(nn.Module):
-    """Residual blocks ``block0`` ... of one resolution."""
-
-    num_blocks: int
-    planes: int
-    stride: int
-    is_bottleneck: bool
-    gamma_init: GammaInit
-    dtype: jnp.dtype | None
-
-    @nn.compact
-    def __call__(self, x, *, is_training: bool, mask=None):
-        """Maps [example height width channel] through all blocks; only the first may stride."""
-        for i in range(self.num_blocks):
-            x = Block(
-                planes=self.planes,
-                stride=self.stride if i == 0 else 1,
-                is_bottleneck=self.is_bottleneck,
-                gamma_init=self.gamma_init,
-                dtype=self.dtype,
-                name=f"block{i}",
-            )(x, is_training=is_training, mask=mask)
-        return x
-
-
 class ResNetImagenet(nn.Module):
     """Four-stage ResNet for images of any size and channel count.
 
@@ -132,15 +108,15 @@ class ResNetImagenet(nn.Module):
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             x = nn.max_pool(x, (3, 3), strides=(2, 2))
         for i, num_blocks in enumerate(self.blocks_per_stage):
-            x = Stage(
-                num_blocks=num_blocks,
+            make_block = partial(
+                Block,
                 planes=planes[i],
-                stride=1 if i == 0 else 2,
                 is_bottleneck=self.is_bottleneck,
                 gamma_init=self.gamma_init,
                 dtype=self.dtype,
-                name=f"stage{i + 1}",
-            )(x, is_training=is_training, mask=mask)
+            )
+            stage = Stage(make_block, num_blocks, 1 if i == 0 else 2, name=f"stage{i + 1}")
+            x = stage(x, is_training=is_training, mask=mask)
         x = jnp.mean(x, axis=(1, 2))
         return nn.Dense(self.num_classes, kernel_init=HEAD_INIT, dtype=self.dtype, name="head")(x)
 

@@ -4,7 +4,6 @@ In: the folder of a comparison. Out: ``figures/*.png``, ``figures/*.svg`` and ``
 needs nothing else but the pages of the runs it links to.
 """
 
-import base64
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from imp_rg.io.files import write_bytes
 from imp_rg.plots.comparison import measure_title
 from imp_rg.report.compare_folder import ComparisonTables, read_comparison
 from imp_rg.report.compare_words import answer, comparison_caveats, pair_sentence, prediction
-from imp_rg.report.figures import Figure
+from imp_rg.report.figures import Figure, save_figures
 from imp_rg.report.folder import select
 from imp_rg.report.paper_section import paper_section
 from imp_rg.report.templates import Table, render
@@ -96,12 +95,7 @@ def _write_figures(tables: ComparisonTables, folder: Path) -> list[Figure]:
         unit = UNITS[settings["linkage_measure"]]
         drawn = {"tree": plots.class_tree(names, linkage, classes, unit), **drawn}
     drawn["distances"] = plots.distance_maps(tables.pairs, names, tables.measures)
-    figures = []
-    for name, figure in drawn.items():
-        svg = plots.save_figure(figure, folder, name).read_bytes()
-        source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-        figures.append(Figure(name, *CAPTIONS[name], source))
-    return figures
+    return save_figures(drawn, CAPTIONS, folder)
 
 
 def _pair_rows(tables: ComparisonTables) -> list[dict[str, str]]:

@@ -4,8 +4,9 @@ In: `RunTables`. Out: ``figures/*.png``, ``figures/*.svg``, and `Figure`s that c
 """
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imp_rg import plots
 from imp_rg.report.folder import RunTables
@@ -84,11 +85,18 @@ def write_figures(tables: RunTables, folder: Path) -> list[Figure]:
         }
     if tables.metrics["test_metric"].notna().any():
         drawn["metric"] = plots.metric_curve(tables.metrics, metric, ci_level=ci_level)
+    return save_figures(drawn, CAPTIONS, folder)
+
+
+def save_figures(
+    drawn: Mapping[str, Any], captions: Mapping[str, tuple[str, str]], folder: Path
+) -> list[Figure]:
+    """Writes figures as PNG and SVG and gives them title and caption. House definition."""
     figures = []
     for name, figure in drawn.items():
         svg = plots.save_figure(figure, folder, name).read_bytes()
         source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-        figures.append(Figure(name, *CAPTIONS[name], source))
+        figures.append(Figure(name, *captions[name], source))
     return figures
 
 
