@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from imp_rg.imp.observables import LevelWeights, observe_level
-from imp_rg.reading.foreign import ForeignRun
+from imp_rg.reading.foreign_run import ForeignRun
 from imp_rg.types import Float
 
 

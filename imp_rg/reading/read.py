@@ -13,7 +13,8 @@ from imp_rg.io.foreign.network import open_network
 from imp_rg.io.foreign.tensors import open_tensors
 from imp_rg.io.runs import ticket_path
 from imp_rg.reading.flow import Flow, MaskReader
-from imp_rg.reading.foreign import OnLevel, measure_run, open_run
+from imp_rg.reading.foreign import OnLevel, measure_run
+from imp_rg.reading.foreign_run import open_run
 from imp_rg.reading.observe import observe_run
 from imp_rg.reading.own import is_run_folder, read_run_folder
 
