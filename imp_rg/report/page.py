@@ -29,6 +29,14 @@ NULL_NOTES = {
 """What each null of the lead table does."""
 
 
+WHOLES = {
+    "prunable": "all surviving prunable weight magnitude",
+    "blocks": "the surviving weight magnitude of the listed blocks",
+    "all": "the weight magnitude of the whole network, tensors that are never pruned included,",
+}
+"""What a share is a share of, by denominator."""
+
+
 def write_report(folder: Path) -> Path:
     """Draws the figures of a run and writes its page; nothing is computed anew.
 
@@ -57,6 +65,7 @@ def write_report(folder: Path) -> Path:
         figures=others,
         lead_rows=lead_rows(tables.spectrum, denominator=tables.denominator),
         null_notes={null: NULL_NOTES[null] for null in lead_nulls(tables.spectrum)},
+        whole=WHOLES[tables.denominator],
         rest=REST,
         caveats=caveats(tables),
         checks=_checks(tables),
