@@ -36,6 +36,8 @@ setup(
     ],
     extras_require={
         "tfds": ["tensorflow>=2.20"],
+        # Text tasks; the hub is asked only for names that are no path.
+        "text": ["tokenizers>=0.20", "huggingface_hub>=0.25"],
         # Reading PyTorch files; what else is read needs no extra.
         "torch": ["torch>=2.6"],
         "notebook": ["nbclient>=0.10", "ipykernel>=6"],

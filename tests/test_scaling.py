@@ -1,11 +1,24 @@
 """Finite-size scaling: planted collapses, site percolation, the joint law of widths and depths."""
 
+import dataclasses
+from typing import Any
+from unittest import mock
+
 import numpy as np
+import pandas as pd
 import pytest
+from rich.console import Console
 from scipy import stats
 
+from experiments import cli, imp_run, scaling
+from experiments.scaling_checks import check_ising
+from experiments.scaling_page import scaling_answers
+from experiments.scaling_tables import collapse_frame, joint_arrays, points_frame
+from imp_rg.config import TrainConfig
+from imp_rg.io.files import read_csv, write_csv, write_json
 from imp_rg.rg import collapse, fit_joint_law
 from imp_rg.rg.error_noise import LogNoise
+from imp_rg.rg.ising import CRITICAL_TEMPERATURE
 from imp_rg.rg.joint_fit import JointFit, Networks
 from imp_rg.rg.percolation import (
     NU,
@@ -50,7 +63,7 @@ def test_planted_collapse_is_found():
 
 
 @pytest.mark.parametrize(
-    "num_sets, hold", [(8, ("zeta",)), pytest.param(40, (), marks=pytest.mark.long)]
+    "num_sets, hold", [(6, ("zeta",)), pytest.param(40, (), marks=pytest.mark.long)]
 )
 def test_errors_of_the_bootstrap_are_standard_errors(num_sets, hold):
     """Scores of planted sets: their sum of squares is chi^2, inside its central 99.8 %."""
@@ -59,7 +72,7 @@ def test_errors_of_the_bootstrap_are_standard_errors(num_sets, hold):
     free = [name not in hold for name in ("x_c", "nu", "zeta")]
     scores, qualities, widths = [], [], []
     for _ in range(num_sets):
-        found = noisy_collapse(rng, start=(0.41, 1.0, ZETA), hold=hold, num_resamples=25)
+        found = noisy_collapse(rng, start=(0.41, 1.0, ZETA), hold=hold, num_resamples=20)
         value = np.array([found.x_c, found.nu, found.zeta])
         error = np.array([found.x_c_error, found.nu_error, found.zeta_error])
         scores.append((value - truth)[free] / error[free])
@@ -190,7 +203,9 @@ def test_bad_lattices(change, words):
 def test_winding_probability_at_the_threshold():
     """Pinson's exact number for a large torus; at 32 the size matters less than the noise."""
     num = 4000
-    winds = wrapping_samples(np.random.default_rng(0), 32, [THRESHOLD], num_samples=num).mean()
+    winds = wrapping_samples(
+        np.random.default_rng(0), 32, np.array([THRESHOLD]), num_samples=num
+    ).mean()
     error = np.sqrt(WRAPPING_AT_THRESHOLD * (1 - WRAPPING_AT_THRESHOLD) / num)
     assert winds == pytest.approx(WRAPPING_AT_THRESHOLD, abs=4 * error)
 
@@ -289,7 +304,8 @@ def test_gradient_of_the_joint_fit():
     density, width, depth = networks(num_levels=9)
     error = planted_errors(density, width, depth)
     pairs, of_point = np.unique(np.stack([width, depth], 1), axis=0, return_inverse=True)
-    fit = JointFit(density, Networks(*pairs.T, of_point.reshape(-1)), LogNoise(error[None]))
+    sizes = Networks(width=pairs[:, 0], depth=pairs[:, 1], of_point=of_point.reshape(-1))
+    fit = JointFit(density, sizes, LogNoise(error[None]))
     theta = fit.best + 0.1 * np.random.default_rng(0).standard_normal(fit.best.size)
     steps = 1e-6 * np.eye(theta.size)
     numeric = [(fit.log_error(theta + h) - fit.log_error(theta - h)) / 2e-6 for h in steps]
@@ -329,3 +345,126 @@ def test_tied_sizes():
     density, width, _ = networks(depths=(14,))
     with pytest.raises(ValueError, match="width, depth: must not be tied to each other"):
         fit_joint_law(density, 1 + 5 * (1 - density), width, 10 * width)
+
+
+@pytest.fixture
+def planted_runs(tmp_path):
+    """Run folders of nine networks that obey the law, with binomial errors of 2,000 images."""
+    rng, runs = np.random.default_rng(0), {}
+    for width in (0.5, 1.0, 2.0):
+        for depth in (14, 20, 32):
+            density = 0.8 ** np.arange(27)
+            error = planted_errors(density, width, depth)
+            rows = [
+                {"seed": seed, "level": level, "density": density[level], "status": "ok",
+                 "test_metric": 100 - rng.binomial(2000, error[level] / 100) / 20}
+                for seed in range(3) for level in range(27)
+            ]  # fmt: skip
+            folder = tmp_path / f"{width}-{depth}"
+            write_csv(folder / "metrics.csv", pd.DataFrame(rows))
+            write_json(folder / "config.json", {"num_test": 2000})
+            runs[width, depth] = folder
+    return runs
+
+
+def test_report_of_planted_runs(planted_runs, tmp_path):
+    out = tmp_path / "out"
+    scaling.report(scaling.PRESETS["default"], out, planted_runs, Console(quiet=True))
+    law: Any = read_csv(out / "joint_law.csv").set_index("parameter")
+    for name, truth in (("phi", PHI), ("psi", PSI), ("gamma", GAMMA)):
+        assert law.loc[name, "low"] < truth < law.loc[name, "high"]
+    collapses = read_csv(out / "collapses.csv")
+    assert list(collapses["exponent"]) == 3 * ["psi"] + 3 * ["phi"]
+    for row in collapses.to_dict("records"):
+        # Three seeds make the bootstrap error too small by up to two.
+        truth = {"phi": PHI, "psi": PSI}[row["exponent"]]
+        assert abs(row["value"] - truth) < 0.1 + 6 * row["error"]
+        assert row["quality"] < 2
+    page = (out / "report.html").read_text()
+    assert "the number of kept weights alone would give" in page and "phi = 0.7" in page
+
+
+def test_seed_that_stopped_is_left_out(planted_runs):
+    file = planted_runs[1.0, 20] / "metrics.csv"
+    write_csv(file, read_csv(file).query("seed != 1 or level < 20"))
+    points = points_frame(planted_runs)
+    assert set(points["seed"]) == {0, 2}
+    assert joint_arrays(points)[1].shape == (2, 9 * 27)
+    write_csv(file, read_csv(file).query("level < 20"))
+    with pytest.raises(ValueError, match="seeds: one must reach the last level of every network"):
+        points_frame(planted_runs)
+
+
+def test_exponent_may_be_negative(planted_runs):
+    """Were the networks that we call wide narrow, errors would fall the other way."""
+    turned = {(1 / width, depth): folder for (width, depth), folder in planted_runs.items()}
+    found = collapse_frame(points_frame(turned)).query("exponent == 'psi'")
+    assert found["value"].to_numpy() == pytest.approx(-PSI, abs=0.3)
+
+
+@pytest.mark.parametrize(("is_resnet", "num_said"), [(True, 2), (False, 0)])
+def test_count_of_weights_is_a_yardstick_for_resnets(is_resnet, num_said):
+    points = networks()
+    law = fit_joint_law(points[0], planted_errors(*points), *points[1:])
+    said = " ".join(scaling_answers(law, is_resnet=is_resnet))
+    assert said.count("the number of kept weights alone would give") == num_said
+    assert ("shallower network errs less" in said) == is_resnet  # phi 0.7 is below 1
+    assert "wider" not in said  # psi 1.3 is below 2
+
+
+def test_command_runs_networks(tmp_path, capsys):
+    config = dataclasses.replace(
+        scaling.PRESETS["smoke"],
+        depths=(2,),
+        levels=9,
+        train=TrainConfig(num_steps=25, rewind_step=2),
+        out=tmp_path / "run",
+    )
+    with (
+        mock.patch.object(imp_run, "report"),
+        mock.patch.object(scaling, "estimate_seconds", return_value=45.0),
+    ):
+        folder = scaling.run(config)
+    assert "about 1.5 minutes" in capsys.readouterr().out
+    assert (folder / "lenet-depth2-width0.5" / "metrics.csv").exists()
+    assert len(read_csv(folder / "points.csv")) == 2 * 2 * 10
+    assert (folder / "figures" / "joint_law.png").exists()
+
+
+def test_command_checks_percolation(tmp_path):
+    flags = ("--check", "percolation", "--preset", "smoke", "--out", str(tmp_path / "check"))
+    folder = scaling.run(cli.parse(scaling.PRESETS, flags, prog="scaling"))
+    table: Any = read_csv(folder / "check.csv").set_index("quantity")
+    assert abs(table.loc["nu", "deviation_percent"]) < 10
+    assert abs(table.loc["x_c", "deviation_percent"]) < 0.5
+    assert "standard errors" in (folder / "report.html").read_text()
+
+
+@pytest.mark.long
+def test_ising():
+    """L = 16, 32, 64: nu within 3 %, T_c within 0.3 %."""
+    found = check_ising(0, sizes=(16, 32, 64), scale=0.5).found
+    assert found.nu == pytest.approx(1, rel=0.03)
+    assert found.x_c == pytest.approx(CRITICAL_TEMPERATURE, rel=3e-3)
+    assert found.nu_error < 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"widths": (1.0,), "depths": (14,)}, "widths, depths: must give at least 2 networks"),
+        ({"widths": (1.0, 1.0)}, "widths: must be different positive numbers"),
+        ({"depths": (0, 14)}, "depths: must be different positive numbers"),
+        ({"family": "lenet", "depths": (1, 2)}, "depths: of a LeNet must be at least 2"),
+        ({"ci_level": 95}, r"ci_level: must lie in \(0, 1\), got 95"),
+    ],
+)
+def test_bad_settings(change, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(scaling.PRESETS["default"], **change)
+
+
+def test_unknown_depth_is_one_line(tmp_path):
+    config = dataclasses.replace(scaling.PRESETS["default"], depths=(15,), out=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"model: must be a known name \(nearest: .*'resnet15'"):
+        scaling.run(config)
