@@ -17,9 +17,13 @@ import numpy as np
 
 from imp_rg.config import require
 from imp_rg.data.arrays import Splits, check_labels, check_splits, first_line, read_arrays
-
-_NAME = re.compile(r"(?P<base>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>[\d.*]+))?")
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
+from imp_rg.data.prepared import (
+    check_format,
+    find_prepared,
+    not_prepared,
+    open_split,
+    prepared_root,
+)
 
 
 def load_tfds(name: str, *, data_dir: str | Path | None = None) -> Splits:
@@ -40,9 +44,8 @@ def load_tfds(name: str, *, data_dir: str | Path | None = None) -> Splits:
     References:
       https://www.tensorflow.org/datasets/data_source
     """
-    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root = Path(root).expanduser().resolve()
-    folder = _find_prepared(name, root)
+    root = prepared_root(data_dir)
+    folder = find_prepared(name, root)
     cache_path = _cache_path(name, root)
     cached = _read_cache(cache_path, fingerprint=folder and _fingerprint(folder))
     if cached is not None:
@@ -52,33 +55,6 @@ def load_tfds(name: str, *, data_dir: str | Path | None = None) -> Splits:
     splits = _read_prepared(name, folder)
     _write_cache(cache_path, splits, fingerprint=_fingerprint(folder))
     return splits
-
-
-def _find_prepared(name: str, root: Path) -> Path | None:
-    """The folder with the ``dataset_info.json`` of a set, None if there is none."""
-    parts = _NAME.fullmatch(name)
-    if parts is None:
-        return None
-    if (root / "dataset_info.json").is_file():
-        return root
-    base, version = root / parts["base"], parts["version"] or "*"
-    if parts["config"]:
-        return _newest(base / parts["config"], version)
-    by_config = {f.name: _newest(f, version) for f in base.glob("*/")}
-    prepared = sorted(config for config, folder in by_config.items() if folder)
-    rule = f"needs one of the prepared configs {', '.join(prepared)}, as NAME/CONFIG"
-    require(len(prepared) <= 1, "dataset", rule, name)
-    return by_config[prepared[0]] if prepared else _newest(base, version)
-
-
-def _newest(folder: Path, version: str) -> Path | None:
-    """The highest prepared version that fits a pattern such as ``3.*.*``."""
-    found = [
-        p
-        for p in folder.glob(version)
-        if _VERSION.fullmatch(p.name) and (p / "dataset_info.json").is_file()
-    ]
-    return max(found, key=lambda p: [int(n) for n in p.name.split(".")], default=None)
 
 
 def _raise_not_found(name: str, root: Path) -> NoReturn:
@@ -94,11 +70,7 @@ def _raise_not_found(name: str, root: Path) -> NoReturn:
         rule = "must be digits, npz:PATH or the name of a prepared TensorFlow Datasets set"
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"dataset: {rule}, got {name!r}{hint}")
-    command = f"import tensorflow_datasets as tfds; tfds.data_source('{name}', data_dir='{root}')"
-    raise ValueError(
-        f"data_dir: {name!r} is not prepared in {str(root)!r}; pass another folder, or prepare it "
-        f"once with a network: pip install 'imp_rg[tfds]', then python -c \"{command}\""
-    )
+    raise not_prepared(name, root)
 
 
 def _read_prepared(name: str, folder: Path) -> Splits:
@@ -129,9 +101,7 @@ def _feature_names(builder: Any, name: str) -> tuple[str, str]:
 
     info, base = builder.info, re.split("[/:]", name)[0]
     require(info.name == base, "dataset", f"must be {info.name!r}, which the folder holds", base)
-    file_format = info.file_format.value
-    rule = "file format must be array_record, as tfds.data_source prepares it"
-    require(file_format == "array_record", "dataset", rule, file_format)
+    check_format(builder)
     keys: Any = info.supervised_keys or ()
     kinds = [type(info.features[k]) for k in keys]
     rule = "supervised keys must be an image and a class"
@@ -141,16 +111,9 @@ def _feature_names(builder: Any, name: str) -> tuple[str, str]:
 
 def _read_split(builder: Any, split: str, image: str, label: str) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [example height width channel] and labels int32 [example] of one split."""
-    from array_record.python.array_record_module import ArrayRecordReader
-
-    info = builder.info.splits[split]
-    for path, promised in zip(info.filepaths, info.shard_lengths, strict=True):
-        rule = f"must hold the {promised} rows that dataset_info.json lists"
-        found = ArrayRecordReader(str(path)).num_records()
-        require(found == promised, path.name, rule, found)
-    num = info.num_examples
+    num = builder.info.splits[split].num_examples
     require(num > 0, split, "must not be empty", num)
-    source = builder.as_data_source(split=split)
+    source = open_split(builder, split)
     shape, dtype = source[0][image].shape, source[0][image].dtype
     is_fit = dtype == np.uint8 and shape[2:] in ((1,), (3,))
     require(is_fit, split, "must hold 8-bit grey or RGB images", f"{dtype} {shape}")

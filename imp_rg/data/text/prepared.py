@@ -1,6 +1,5 @@
 """Rows of a task from prepared sets of TensorFlow Datasets (``glue/*``, ``squad/v1.1``)."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,13 @@ import numpy as np
 
 from imp_rg.config import require
 from imp_rg.data.arrays import first_line
-from imp_rg.data.images import _find_prepared
+from imp_rg.data.prepared import (
+    check_format,
+    find_prepared,
+    not_prepared,
+    open_split,
+    prepared_root,
+)
 from imp_rg.data.text.jsonl import Row
 from imp_rg.data.text.tasks import Task
 
@@ -31,18 +36,10 @@ def read_prepared(
     References:
       https://www.tensorflow.org/datasets/data_source
     """
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    root = root.expanduser().resolve()
-    folder = _find_prepared(task.prepared, root)
-    command = (
-        f"import tensorflow_datasets as t; t.data_source('{task.prepared}', data_dir='{root}')"
-    )
+    root = prepared_root(data_dir)
+    folder = find_prepared(task.prepared, root)
     if folder is None:
-        raise ValueError(
-            f"data_dir: {task.prepared!r} is not prepared in {str(root)!r}; pass another folder, "
-            "or prepare it once with a network: pip install 'imp_rg[tfds]', then "
-            f'python -c "{command}"'
-        )
+        raise not_prepared(task.prepared, root)
     name = task.validation if split == "validation" else split
     try:
         source = _open_source(folder, name)
@@ -54,20 +51,12 @@ def read_prepared(
 
 def _open_source(folder: Path, split: str) -> Any:
     import tensorflow_datasets as tfds
-    from array_record.python.array_record_module import ArrayRecordReader
 
     builder: Any = tfds.builder_from_directory(folder)
-    file_format = builder.info.file_format.value
-    rule = "file format must be array_record, as tfds.data_source prepares it"
-    require(file_format == "array_record", "dataset", rule, file_format)
+    check_format(builder)
     available = list(builder.info.splits)
     require(split in available, "dataset", f"must have the split {split}", available)
-    info = builder.info.splits[split]
-    for path, promised in zip(info.filepaths, info.shard_lengths, strict=True):
-        rule = f"must hold the {promised} rows that dataset_info.json lists"
-        found = ArrayRecordReader(str(path)).num_records()
-        require(found == promised, path.name, rule, found)
-    return builder.as_data_source(split=split)
+    return open_split(builder, split)
 
 
 def _plain(value: Any) -> Any:
