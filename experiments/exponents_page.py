@@ -4,108 +4,53 @@ In: the rows of exponents.csv and the figures. Out: ``report.html``, which needs
 """
 
 import base64
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
 from imp_rg import published
 from imp_rg.io.files import write_bytes
+from imp_rg.report.figures import Figure
+from imp_rg.report.templates import Table, render
 from imp_rg.report.words import MISSING, percent_text
 from imp_rg.rg.error_law import GAMMA_BOUNDS, MIN_IN_WINDOW
 
 NOT_IDENTIFIED = "not identified"
 
 CAPTIONS = {
-    "errors": "Error against density. Markers: measured (faint: single seeds). Lines: the fitted "
-    "law, dashed where gamma is not identified. As the paper's Fig. 3.",
-    "collapse": "Collapse. Error over e_np against density over p, in the paper's gauge: tasks "
-    "with the same gamma share one curve, which each leaves below its lower knee.",
+    "errors": (
+        "Error against density",
+        "Markers: measured (faint: single seeds). Lines: the fitted law, dashed where gamma is not "
+        "identified. As the paper's Fig. 3.",
+    ),
+    "collapse": (
+        "Collapse",
+        "Error over e_np against density over p, in the paper's gauge: tasks with the same gamma "
+        "share one curve, which each leaves below its lower knee.",
+    ),
 }
-
-TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Critical exponents of the error</title>
-<style>{{ css | safe }}</style>
-</head>
-<body>
-<h1>Critical exponents of the error</h1>
-<p class="question">With which exponent does the error grow as weights are pruned, and do the data
-determine it?</p>
-<div class="answer">
-{% for sentence in answers %}
-<p>{{ sentence }}</p>
-{% endfor %}
-</div>
-{% for name, source in figures.items() %}
-<figure id="figure-{{ name }}">
-<div><img src="{{ source }}" alt="{{ captions[name] }}"></div>
-<figcaption>{{ captions[name] }}</figcaption>
-</figure>
-{% endfor %}
-{% if "collapse" not in figures %}
-<p class="note">No collapse is drawn: it takes two tasks whose gamma is identified.</p>
-{% endif %}
-<h2>Gamma beside the paper's Table 7</h2>
-<div class="scroll"><table id="gamma">
-<tr><th>task</th>{% for column in columns %}<th>paper, {{ column }}</th>{% endfor %}
-<th>here, paper's gauge</th><th>{{ ci }} interval</th>
-<th>here, positive gauge</th><th>{{ ci }} interval</th></tr>
-{% for row in gamma_rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</table></div>
-<p class="note">The law err(d) = e_np [(d² + q²) / (d² + p²)]^(γ/2) is the same curve for (γ, p, q)
-and (−γ, q, p): the sign of gamma is a convention. The paper prints the negative one, without
-intervals, for ResNet-50. A gamma is <em>not identified</em> if fewer than {{ fewest }} densities
-lie on the power law, between 3 p and q / 3, or if its profile interval has no end between
-{{ bounds[0] }} and {{ bounds[1] }}.</p>
-<h2>All parameters (positive gauge)</h2>
-<div class="scroll"><table id="parameters">
-<tr>{% for cell in parameter_head %}<th>{{ cell }}</th>{% endfor %}</tr>
-{% for row in parameter_rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</table></div>
-<p class="note">e_np is the error unpruned; e_up that at vanishing density, an extrapolation. Noise:
-standard deviation of the logarithm of the error, or its variance over the binomial one where the
-number of test examples is known. Seeds: variance of gamma between seeds over what the noise
-explains; above 1 it widens the interval. Held out: error in points of every third density,
-predicted from the others.</p>
-</body>
-</html>
-"""
+"""Title and caption of each figure."""
 
 
 def write_page(
     folder: Path, table: pd.DataFrame, figures: dict[str, Path], *, ci_level: float
 ) -> Path:
     """Writes ``report.html``; returns its path."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     rows: list[dict[str, Any]] = table.to_dict("records")  # pyright: ignore[reportAssignmentType]
-    head, parameters = _parameters(rows)
-    html = environment.from_string(TEMPLATE).render(
-        css=files("imp_rg.report").joinpath("page.css").read_text("utf-8"),
+    ci = f"{100 * ci_level:g} %"
+    html = render(
+        "exponents.html.j2",
         answers=[_answer(row) for row in rows],
-        figures={name: _inline(path) for name, path in figures.items()},
-        captions=CAPTIONS,
-        columns=_columns(),
-        gamma_rows=_gamma_rows(rows),
-        parameter_head=head,
-        parameter_rows=parameters,
-        ci=f"{100 * ci_level:g} %",
+        figures=[Figure(name, *CAPTIONS[name], _inline(svg)) for name, svg in figures.items()],
+        has_collapse="collapse" in figures,
+        gamma=_gamma_table(rows, ci),
+        parameters=_parameter_table(rows),
         fewest=MIN_IN_WINDOW,
         bounds=GAMMA_BOUNDS,
     )
-    write_bytes(folder / "report.html", html.encode())
+    write_bytes(folder / "report.html", html)
     return folder / "report.html"
 
 
@@ -144,7 +89,7 @@ def _answer(row: dict[str, Any]) -> str:
     )
 
 
-def _gamma_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+def _gamma_table(rows: list[dict[str, Any]], ci: str) -> Table:
     """Ours first, each beside its published row; then the published rows that have none of ours."""
     table, used = [], set()
     for row in rows:
@@ -160,7 +105,10 @@ def _gamma_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     for found in published.rows(7):
         if found.row not in used:
             table.append([found.row, *_published_cells(found), *[MISSING] * 4])
-    return table
+    head = ["task", *(f"paper, {column}" for column in _columns())]
+    for gauge in ("paper's", "positive"):
+        head += [f"here, {gauge} gauge", f"{ci} interval"]
+    return Table(head, table)
 
 
 def _published_cells(row: published.PublishedRow | None) -> list[str]:
@@ -168,7 +116,7 @@ def _published_cells(row: published.PublishedRow | None) -> list[str]:
     return [f"{by_label[c]:+.2f}" if c in by_label else MISSING for c in _columns()]
 
 
-def _parameters(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def _parameter_table(rows: list[dict[str, Any]]) -> Table:
     head = ["task", "seeds", "densities", "on the power law", "p", "q", "e_np (%)", "e_up (%)"]
     head += ["noise", "seeds / noise", "held out (points)"]
     has_window = "eq1_gamma" in rows[0]
@@ -186,7 +134,7 @@ def _parameters(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]
             ends = interval_text(row["eq1_gamma_low"], row["eq1_gamma_high"], True)
             cells.append(f"{row['eq1_gamma']:+.2f} {ends}")
         table.append(cells)
-    return head + (["gamma of Eq. 1"] if has_window else []), table
+    return Table(head + (["gamma of Eq. 1"] if has_window else []), table)
 
 
 def _or_missing(value: float) -> str:

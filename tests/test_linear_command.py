@@ -13,8 +13,8 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import helmert
 
 from experiments import cli, linear
-from experiments.linear_groups import group_blocks
-from experiments.linear_words import answers, caveats, stability_text
+from experiments.linear_groups import group_blocks, group_shares
+from experiments.linear_words import answers, caveats, distinct, stability_text
 from imp_rg import read
 from imp_rg.plots.linear import linear_plane, linear_prediction
 
@@ -40,12 +40,11 @@ def plant(folder, *, num_seeds=3, num_levels=13):
     frame = pd.read_csv(folder / "flow.csv")
     time = -np.log(frame.groupby("level")["density"].first().to_numpy())
     shares = np.stack([planted_shares(time, START[s]) for s in range(num_seeds)])
-    for row in frame[frame["point"] == "trained"].itertuples():
-        stage, _, block = str(row.block).partition("/")
-        if block:
-            share = shares[row.seed, row.level, STAGES.index(stage)]
-            value = share * (0.7 if block == "block0" else 0.3)
-            frame.loc[row.Index, ["magnitude", "share_all"]] = value * 100, value / 2
+    for i, stage in enumerate(STAGES):
+        for block, part in (("block0", 0.7), ("block1", 0.3)):
+            is_row = (frame["point"] == "trained") & (frame["block"] == f"{stage}/{block}")
+            values = part * shares[frame["seed"][is_row], frame["level"][is_row], i]
+            frame.loc[is_row, "magnitude"], frame.loc[is_row, "share_all"] = values, values / 2
     frame.to_csv(folder / "flow.csv", index=False)
     nulls = pd.read_csv(folder / "null_flow.csv")
     nulls[nulls["null"] == "init"].to_csv(folder / "null_flow.csv", index=False)
@@ -109,12 +108,13 @@ def test_the_page_answers(reported):
     assert "-0.40 ± 0.22i [-0.40, -0.40]" in page and "is attracting" in page
     assert "The init null, pruning without learning, has eigenvalues" in page
     assert page.count('src="data:image/svg+xml') == 2
-    for kind in ("identifiability", "closure", "noise", "shape", "seeds", "misfit"):
+    for kind in ("identifiability", "closure", "noise", "shape", "seeds", "fixed point"):
         assert f'data-kind="{kind}"' in page
     assert {path.name for path in (reported / "figures").glob("*.png")} == {
         "plane.png",
         "prediction.png",
     }
+    assert "no misfit is seen" in page
     assert (reported / "environment.json").is_file()
 
 
@@ -200,6 +200,23 @@ def test_groups(group, without_rest, expected):
     assert group_blocks(BLOCKS, group, without_rest=without_rest) == expected
 
 
+def test_shares_are_summed_over_complete_seeds():
+    shares = np.tile([0.1, 0.2, 0.3, 0.4], (4, 3, 1))
+    shares[1, 2] = np.nan
+    shares[2, 1, :2] = 0
+    shares[3, 1, 0] = 0  # the group lives on in its other block
+    sums = group_shares(shares, {"a": (0, 1), "c": (3,)})
+    assert sums.shape == (2, 3, 2)
+    np.testing.assert_allclose(sums[0, 0], [3 / 7, 4 / 7])
+    np.testing.assert_allclose(sums[1, 1], [1 / 3, 2 / 3])
+
+
+def test_a_conjugate_pair_is_named_once(fitted):
+    assert len(fitted.law.eigenvalues) == 2 and len(distinct(fitted.law)) == 1
+    real = dataclasses.replace(fitted.law, eigenvalues=np.array([1 + 1e-17j, -1 - 1e-17j]))
+    assert distinct(real) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("eigenvalues", "expected"),
     [
@@ -224,6 +241,7 @@ def test_digits_by_stage():
     assert "to 0.018" in said and "with G = 0 to 0.024" in said
     assert "+0.24 ± 0.25i [+0.05, +0.43]" in said
     assert "stage1 0.089, stage2 0.206, stage3 0.704" in said and "is repelling" in said
+    assert "0.094, where that mean has a standard error of 0.007: a constant G is not" in said
     assert "no effect of learning on the cross terms is shown" in said
     committed = select(RESULTS / "digits-resnet14-linear", "G")["value"]
     np.testing.assert_allclose(law.G.ravel(), committed, atol=1e-6)
@@ -271,7 +289,7 @@ def test_other_settings_need_fresh(planted, tmp_path):
     with pytest.raises(ValueError, match="ci_level 0.95 there, 0.9 here"):
         linear.run(config)
     wide = select(tmp_path, "b")
-    linear.run(linear.Config(**(vars(config) | {"fresh": True})))
+    linear.run(dataclasses.replace(config, fresh=True))
     assert np.all(select(tmp_path, "b")["high"].to_numpy() < wide["high"].to_numpy())
 
 
