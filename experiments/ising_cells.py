@@ -1,19 +1,11 @@
 """Numbers of the Ising page as text: one table for each CSV of the run folder."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from imp_rg.plots.style import Frame
+from imp_rg.report.templates import Table
 from imp_rg.report.words import MISSING
 from imp_rg.rg.ising import CRITICAL_TEMPERATURE
-
-
-class Table(NamedTuple):
-    """A table on the page; cells are text."""
-
-    head: list[str]
-    rows: list[list[str]]
 
 
 def exponent_cells(rows: Frame) -> Table:

@@ -314,7 +314,7 @@ def test_experiment_writes_tables_figures_and_page(tmp_path, monkeypatch):
     for figure in ising_page.CAPTIONS:
         assert (folder / "figures" / f"{figure}.svg").exists()
     page = html.unescape(re.sub('base64,[^"]*', "", (folder / "report.html").read_text()))
-    assert all(caption in page for caption in ising_page.CAPTIONS.values())
+    assert all(caption in page for _, caption in ising_page.CAPTIONS.values())
     assert not re.search(r"\bnan\b", page)
     # Again: nothing is measured anew, and other settings are refused.
     monkeypatch.setattr(experiment, "measure_all", None)
