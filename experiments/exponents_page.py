@@ -3,7 +3,6 @@
 In: the rows of exponents.csv and the figures. Out: ``report.html``, which needs no other file.
 """
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 from imp_rg import published
 from imp_rg.io.files import write_bytes
 from imp_rg.report.figures import Figure
-from imp_rg.report.templates import Table, render
+from imp_rg.report.templates import Table, inline, render
 from imp_rg.report.words import MISSING, percent_text
 from imp_rg.rg.error_law import GAMMA_BOUNDS, MIN_IN_WINDOW
 
@@ -43,7 +42,7 @@ def write_page(
     html = render(
         "exponents.html.j2",
         answers=[_answer(row) for row in rows],
-        figures=[Figure(name, *CAPTIONS[name], _inline(svg)) for name, svg in figures.items()],
+        figures=[Figure(name, *CAPTIONS[name], inline(svg)) for name, svg in figures.items()],
         has_collapse="collapse" in figures,
         gamma=_gamma_table(rows, ci),
         parameters=_parameter_table(rows),
@@ -139,7 +138,3 @@ def _parameter_table(rows: list[dict[str, Any]]) -> Table:
 
 def _or_missing(value: float) -> str:
     return MISSING if np.isnan(value) else f"{value:.2f}"
-
-
-def _inline(svg: Path) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.read_bytes()).decode()}"

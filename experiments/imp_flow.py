@@ -35,7 +35,7 @@ def run(config: Config) -> Path:
     """Runs or continues the experiment; returns its run folder."""
     began = time.monotonic()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    _use_device(config)
+    use_device(config)
     setup = prepare(config, console)
     console.print(headline(config, setup), **AS_IS)
     settings = resolved_settings(config, setup)
@@ -59,7 +59,7 @@ def _default_folder(settings: dict[str, Any]) -> Path:
     return Path("runs") / "imp_flow" / name
 
 
-def _use_device(config: Config) -> None:
+def use_device(config: Config) -> None:
     """Chooses the backend before JAX starts one; compiled programs are kept for the next run."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "imp_rg" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))

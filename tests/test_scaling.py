@@ -49,6 +49,37 @@ def noisy_collapse(rng, *, noise=0.02, num_samples=30, **options):
     )
 
 
+def quality_by_lines(x, y, y_err, size, x_c, nu, zeta):
+    """S as Houdayer and Hartmann define it, point by point, with NumPy's weighted line."""
+    x, scale = (x - x_c) * size ** (1 / nu), size ** (-zeta / nu)
+    y, y_err, squares = y * scale, y_err * scale, []
+    for i in range(x.size):
+        chosen = []
+        for other in set(size) - {size[i]}:
+            of_other = np.flatnonzero(size == other)
+            below, above = of_other[x[of_other] <= x[i]], of_other[x[of_other] > x[i]]
+            if below.size and above.size:
+                chosen += [below[np.argmax(x[below])], above[np.argmin(x[above])]]
+        if chosen:
+            line, covariance = np.polyfit(
+                x[chosen] - x[i], y[chosen], 1, w=1 / y_err[chosen], cov="unscaled"
+            )
+            squares.append((y[i] - line[1]) ** 2 / (y_err[i] ** 2 + covariance[1, 1]))
+    return np.mean(squares), len(squares)
+
+
+def test_quality_against_lines():
+    x, y, size = planted_points(num_x=9)
+    rng = np.random.default_rng(0)
+    x, y_err = x + 1e-3 * rng.standard_normal(x.size), rng.uniform(0.01, 0.1, x.size)
+    at = (0.403, 0.9, 0.2)
+    found = collapse(x, y, y_err, size, start=at, hold=("x_c", "nu", "zeta"))
+    expected, num_points = quality_by_lines(x, y, y_err, size, *at)
+    assert found.quality == pytest.approx(expected, rel=1e-9)
+    assert found.num_points == num_points < x.size
+    assert (found.x_c, found.nu, found.zeta) == at
+
+
 def test_planted_collapse_is_found():
     """What is left is the curvature between two points, far below the error given."""
     x, y, size = planted_points(num_x=81)
@@ -452,7 +483,7 @@ def test_ising():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"widths": (1.0,), "depths": (14,)}, "widths, depths: must give at least 2 networks"),
+        ({"widths": (1.0,), "depths": (14,)}, "depths: must give at least 2 networks with widths"),
         ({"widths": (1.0, 1.0)}, "widths: must be different positive numbers"),
         ({"depths": (0, 14)}, "depths: must be different positive numbers"),
         ({"family": "lenet", "depths": (1, 2)}, "depths: of a LeNet must be at least 2"),
@@ -468,3 +499,4 @@ def test_unknown_depth_is_one_line(tmp_path):
     config = dataclasses.replace(scaling.PRESETS["default"], depths=(15,), out=tmp_path / "run")
     with pytest.raises(ValueError, match=r"model: must be a known name \(nearest: .*'resnet15'"):
         scaling.run(config)
+    assert not (tmp_path / "run").exists()

@@ -3,7 +3,6 @@
 In: `RunTables`. Out: ``figures/*.png``, ``figures/*.svg``, and `Figure`s that carry the SVG inside.
 """
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from imp_rg import plots
 from imp_rg.report.folder import RunTables
 from imp_rg.report.lead import lead_nulls
+from imp_rg.report.templates import inline
 
 CAPTIONS = {
     "sigma": (
@@ -94,8 +94,7 @@ def save_figures(
     """Writes figures as PNG and SVG and gives them title and caption. House definition."""
     figures = []
     for name, figure in drawn.items():
-        svg = plots.save_figure(figure, folder, name).read_bytes()
-        source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+        source = inline(plots.save_figure(figure, folder, name))
         figures.append(Figure(name, *captions[name], source))
     return figures
 

@@ -20,6 +20,8 @@ from imp_rg.rg.joint_fit import JointFit, Networks
 MAX_HALF_WIDTH = 2.0
 """Half the interval of ln gamma, phi or psi above which the data do not determine it."""
 
+UNKNOWN = (float("nan"), float("nan"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class JointLaw:
@@ -136,9 +138,8 @@ def fit_joint_law(
     require(fit.best.size < density.size, "density",
             f"must hold more points than the {fit.best.size} parameters", density.size)  # fmt: skip
     half, dispersion = _half_widths(fit, ci_level)
-    best = dict(zip(fit.shared, fit.best, strict=False))
+    best = dict(zip(fit.shared, fit.best.tolist(), strict=False))
     ends = {name: (best[name] - half[name], best[name] + half[name]) for name in fit.shared}
-    unknown = (np.nan, np.nan)
     low, high = np.clip(np.exp(np.clip(ends["gamma"], -10, 10)), *GAMMA_BOUNDS)
     mean = errors.mean(axis=0)
     num_in_window = fit.num_in_window()
@@ -149,8 +150,8 @@ def fit_joint_law(
         phi=float(best.get("phi", np.nan)),
         psi=float(best.get("psi", np.nan)),
         gamma_ci=(float(low), float(high)),
-        phi_ci=ends.get("phi", unknown),
-        psi_ci=ends.get("psi", unknown),
+        phi_ci=ends.get("phi", UNKNOWN),
+        psi_ci=ends.get("psi", UNKNOWN),
         ci_level=ci_level,
         width=networks.width,
         depth=networks.depth,

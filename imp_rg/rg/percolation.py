@@ -64,8 +64,8 @@ def wrapping_samples(
     density = np.asarray(density, float)
     require(length >= 2, "length", "must be at least 2", length)
     require(num_samples >= 1, "num_samples", "must be at least 1", num_samples)
-    rises = density.ndim == 1 and density.size > 0 and np.all(np.diff(density) > 0)
-    is_probability = rises and density[0] >= 0 and density[-1] <= 1
+    rises = density.ndim == 1 and density.size > 0 and bool(np.all(np.diff(density) > 0))
+    is_probability = rises and 0 <= density[0] and bool(density[-1] <= 1)
     require(is_probability, "density", "must rise in [0, 1]", density.tolist())
     batch = max(1, SITES_PER_BATCH // length**2)
     sizes = [min(batch, num_samples - done) for done in range(0, num_samples, batch)]
@@ -152,7 +152,8 @@ def wraps(occupied: Bool[np.ndarray, "sample row column"]) -> Bool[np.ndarray, "
     References:
       House definition; as the displacements of Machta et al., Phys. Rev. E 54, 1332 (1996).
     """
-    labels, num_labels = ndimage.label(occupied, IN_PLANE)
+    labels = np.empty(occupied.shape, np.int32)
+    num_labels = int(ndimage.label(occupied, IN_PLANE, output=labels))  # pyright: ignore[reportArgumentType]
     seams = (labels[:, :, -1], labels[:, :, 0]), (labels[:, -1], labels[:, 0])
     rows, columns = [], []
     for (before, after), flipped in zip(seams, (1, 2), strict=True):
@@ -168,6 +169,5 @@ def wraps(occupied: Bool[np.ndarray, "sample row column"]) -> Bool[np.ndarray, "
     cluster_winds = np.zeros(num_labels + 1, bool)
     cluster_winds[nodes.reshape(-1, 4)[winds, 0] // 4] = True
     # A cluster that winds touches the seam it crosses.
-    return np.any(cluster_winds[labels[:, :, 0]], axis=1) | np.any(
-        cluster_winds[labels[:, 0]], axis=1
-    )
+    at_seams = np.concatenate([labels[:, :, 0], labels[:, 0]], axis=1)
+    return np.any(cluster_winds[at_seams], axis=1)

@@ -10,20 +10,15 @@ NumPy and SciPy only:
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq, minimize
 
 from imp_rg.config import require
-from imp_rg.rg.error_law import require_all
+from imp_rg.rg.collapse_quality import MIN_OVERLAP, ScalingData, quality, sorted_points
 
 PARAMETERS = ("x_c", "nu", "zeta")
-
-MIN_OVERLAP = 0.5
-"""Fewest points, as a part of all, that curves of other sizes must enclose. Without a least, a
-collapse that pulls the sizes apart until a few points meet would be the best of all."""
 
 NUM_RESAMPLES = 100
 
@@ -76,24 +71,6 @@ class Collapse:
         return (x - self.x_c) * size ** (1 / self.nu), y * size ** (-self.zeta / self.nu)
 
 
-class ScalingData(NamedTuple):
-    """Points of all sizes, those of one size together and in order of x.
-
-    Attributes:
-      x: Control parameter.
-      y: Measured quantity.
-      y_err: Its standard error.
-      log_size: ln L - <ln L>: sizes in units of their geometric mean.
-      starts: Where each size begins, and where the last one ends.
-    """
-
-    x: Float[np.ndarray, " point"]
-    y: Float[np.ndarray, " point"]
-    y_err: Float[np.ndarray, " point"]
-    log_size: Float[np.ndarray, " point"]
-    starts: list[int]
-
-
 def collapse(
     x: Float[np.ndarray, " point"],
     y: Float[np.ndarray, " point"],
@@ -138,7 +115,7 @@ def collapse(
       Houdayer and Hartmann, Phys. Rev. B 70, 014418 (2004), App. (S); Melchert, arXiv:0910.5403
       (the program autoScale). Profile of S -> S+1, overlap rule and bootstrap: house definitions.
     """
-    data, order = _sorted_data(x, y, y_err, size)
+    data, order = sorted_points(x, y, y_err, size)
     guess = _check_start(start)
     free = _free_parameters(hold)
     at_start = quality(data, *guess)
@@ -165,51 +142,6 @@ def collapse(
         resampled=resampled,
         num_points=num_points,
     )
-
-
-def quality(data: ScalingData, x_c: float, nu: float, zeta: float) -> tuple[float, int]:
-    """S of one choice of parameters, and how many points it is the mean over.
-
-    A point counts if the curve of at least one other size encloses it. The master curve there is
-    the weighted least-squares line through the two neighbours from every such size.
-
-    Args:
-      data: Sorted points.
-      x_c: Critical point.
-      nu: Exponent of the correlation length.
-      zeta: Exponent of y.
-
-    Returns:
-      S, infinite if fewer than `MIN_OVERLAP` of the points count; their number.
-
-    References:
-      Houdayer and Hartmann, Phys. Rev. B 70, 014418 (2004), App.
-    """
-    x = (data.x - x_c) * np.exp(data.log_size / nu)
-    scale = np.exp(-zeta / nu * data.log_size)
-    y, y_err = data.y * scale, data.y_err * scale
-    spans = list(zip(data.starts, data.starts[1:], strict=False))
-    right = np.array(
-        [first + np.searchsorted(x[first + 1 : last - 1], x) + 1 for first, last in spans]
-    )
-    neighbours = np.stack([right - 1, right])
-    distance = x[neighbours] - x
-    is_enclosed = (distance[0] <= 0) & (distance[1] >= 0)
-    for of_size, (first, last) in zip(is_enclosed, spans, strict=True):
-        of_size[first:last] = False
-    weight = is_enclosed / y_err[neighbours] ** 2
-    far, high = weight * distance, weight * y[neighbours]
-    terms = np.stack([weight, far, far * distance, high, high * distance])
-    s, sx, sxx, sy, sxy = terms.sum(axis=(1, 2))
-    determinant = s * sxx - sx**2
-    counts = determinant > 0
-    num_points = int(np.count_nonzero(counts))
-    if num_points < MIN_OVERLAP * x.size:
-        return np.inf, num_points
-    s, sx, sxx, sy, sxy, determinant = (v[counts] for v in (s, sx, sxx, sy, sxy, determinant))
-    curve, variance = (sxx * sy - sx * sxy) / determinant, sxx / determinant
-    squares = (y[counts] - curve) ** 2 / (y_err[counts] ** 2 + variance)
-    return float(np.mean(squares)), num_points
 
 
 def _minimise(
@@ -292,33 +224,10 @@ def _resample(rng: np.random.Generator, data: ScalingData, samples: np.ndarray) 
     return data._replace(y=y)
 
 
-def _sorted_data(
-    x: np.ndarray, y: np.ndarray, y_err: np.ndarray, size: np.ndarray
-) -> tuple[ScalingData, np.ndarray]:
-    """Checked points in order of size and x, and that order."""
-    arrays = [np.asarray(values, float) for values in (x, y, y_err, size)]
-    shapes = [values.shape for values in arrays]
-    rule = "must be [point] of one length, as x, y and y_err"
-    require(len(set(shapes)) == 1 and arrays[0].ndim == 1, "size", rule, shapes)
-    for name, values in zip(("x", "y", "y_err", "size"), arrays, strict=True):
-        is_good = np.isfinite(values) & ((values > 0) | (name in ("x", "y")))
-        rule = "must be finite" if name in ("x", "y") else "must be positive and finite"
-        require_all(is_good, name, rule, values)
-    x, y, y_err, size = arrays
-    sizes, counts = np.unique(size, return_counts=True)
-    require(sizes.size >= 2, "size", "must hold at least 2 system sizes", sizes.tolist())
-    require(counts.min() >= 2, "size", "must have at least 2 points each", counts.tolist())
-    order = np.lexsort((x, size))
-    log_size = np.log(size[order])
-    starts = [0, *np.cumsum(counts).tolist()]
-    data = ScalingData(x[order], y[order], y_err[order], log_size - log_size.mean(), starts)
-    return data, order
-
-
 def _check_start(start: Sequence[float]) -> np.ndarray:
     guess = np.asarray(start, float)
     is_good = guess.shape == (len(PARAMETERS),) and np.isfinite(guess).all() and guess[1] > 0
-    require(is_good, "start", "must be finite (x_c, nu, zeta) with nu > 0", start)
+    require(bool(is_good), "start", "must be finite (x_c, nu, zeta) with nu > 0", start)
     return guess
 
 
