@@ -16,6 +16,7 @@ Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 3.2 and Eq. 14.
 """
 
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,8 +38,8 @@ from experiments.projection_tables import (
 )
 from experiments.setup import AS_IS, prepare
 from imp_rg.config import PruneConfig, TrainConfig, require
-from imp_rg.io.files import read_csv, write_csv
-from imp_rg.io.runs import RunFolder, config_hash
+from imp_rg.io.files import read_csv, write_csv, write_json
+from imp_rg.io.runs import RunFolder, config_hash, describe_runs
 from imp_rg.plots.projection import overlap_curves, sigma_by_scale
 from imp_rg.plots.style import save_figure
 from imp_rg.reading import Flow, read
@@ -139,11 +140,13 @@ def run(config: Config) -> Path:
     for division in config.divisions:  # a wrong setting leaves no folder behind
         prepare(config.run_config(division, path), Console(quiet=True))
     folder = RunFolder(path, settings, fresh=config.fresh).path
-    flows: dict[float, Flow] = {}
+    runs = {}
     for division in config.divisions:
-        run_config = config.run_config(division, folder)
         console.print(f"x = {config.fraction(division):.4f}", **AS_IS)
-        flows[config.fraction(division)] = read(imp_flow.run(run_config))
+        runs[config.fraction(division)] = imp_flow.run(config.run_config(division, folder))
+    flows = {x: read(path) for x, path in runs.items()}
+    command = shlex.join(["python", "-m", "experiments.projection", *sys.argv[1:]])
+    write_json(folder / "environment.json", describe_runs(runs.values(), command=command))
     write_csv(folder / "checks.csv", check_operators(config, folder))
     write_csv(folder / "sigma.csv", sigma_frame(flows, ci_level=config.ci_level))
     write_csv(folder / "differences.csv", difference_frame(flows, ci_level=config.ci_level))

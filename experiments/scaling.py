@@ -20,6 +20,7 @@ Source: Rosenfeld, Frankle, Carbin, Shavit, arXiv:2006.10621; Houdayer and Hartm
 """
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Iterator
 from itertools import product
@@ -37,8 +38,8 @@ from experiments.scaling_page import scaling_answers, write_check_page, write_sc
 from experiments.scaling_tables import collapse_frame, joint_arrays, joint_frame, points_frame
 from experiments.setup import AS_IS, Setup, estimate_seconds, prepare
 from imp_rg.config import TrainConfig, require
-from imp_rg.io.files import read_json, write_csv
-from imp_rg.io.runs import RunFolder, config_hash
+from imp_rg.io.files import read_json, write_csv, write_json
+from imp_rg.io.runs import RunFolder, config_hash, describe_runs
 from imp_rg.plots.scaling import network_collapse, size_collapse
 from imp_rg.plots.style import save_figure
 from imp_rg.rg import fit_joint_law
@@ -150,6 +151,8 @@ def run(config: Config) -> Path:
     for width, depth, run_config in networks:
         console.print(f"depth {depth}, width {width:g}", **AS_IS)
         runs[width, depth] = imp_flow.run(run_config)
+    command = shlex.join(["python", "-m", "experiments.scaling", *sys.argv[1:]])
+    write_json(folder / "environment.json", describe_runs(runs.values(), command=command))
     return report(config, folder, runs, console)
 
 

@@ -1,17 +1,22 @@
 """Networks under their masks as safetensors, readable without this package.
 
 In: variables and masks of one seed and level. Out: a ticket (rewind variables) or a saved level
-(trained variables), with the same names.
+(trained variables), with the same names; and tickets back.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from safetensors.numpy import save
 
+from imp_rg.config import require
 from imp_rg.io.files import write_bytes
+from imp_rg.io.foreign.tensors import open_tensors
 from imp_rg.pytree import to_flat
+from imp_rg.tickets.ticket import Ticket
 from imp_rg.types import Masks, Variables
 
 
@@ -45,6 +50,46 @@ def write_level(path: Path, trained: Variables, masks: Masks, metadata: Mapping[
       House definition.
     """
     _write(path, trained, masks, metadata)
+
+
+def read_ticket(path: Path) -> Ticket:
+    """Reads a file of `write_ticket` or `write_level`; nothing in it can run code.
+
+    Args:
+      path: File to read.
+
+    Returns:
+      Variables and masks as nested dicts of host arrays.
+
+    Raises:
+      ValueError: In one line, if the file cannot be read, holds other trees than variables and
+        masks, or masks that do not fit.
+
+    References:
+      House definition.
+    """
+    trees: dict[str, Any] = {"params": {}, "batch_stats": {}, "masks": {}}
+    for name, values in open_tensors(path).items():
+        tree, *keys = name.split("/")
+        rule = "must be a ticket, with tensors under params/, batch_stats/ and masks/ only"
+        require(tree in trees and bool(keys), str(path), rule, name)
+        _put(trees[tree], keys, values.copy(), path)
+    require(bool(trees["params"]), str(path), "must be a ticket, with tensors under params/", [])
+    try:
+        return Ticket(Variables(trees["params"], trees["batch_stats"]), trees["masks"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _put(node: dict[str, Any], keys: list[str], values: np.ndarray, path: Path) -> None:
+    """Hangs an array into nested dicts."""
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+        require(
+            isinstance(node, dict), str(path), "no tensor can lie under another", "/".join(keys)
+        )
+    require(keys[-1] not in node, str(path), "no tensor can lie under another", "/".join(keys))
+    node[keys[-1]] = values
 
 
 def _write(path: Path, variables: Variables, masks: Masks, metadata: Mapping[str, str]) -> None:

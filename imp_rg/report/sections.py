@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imp_rg.io.files import write_bytes
+from imp_rg.io.files import read_json, write_bytes
 from imp_rg.report.templates import render
+from imp_rg.report.words import environment_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +38,18 @@ def write_page(
     answers: Sequence[str],
     sections: Sequence[Section],
 ) -> Path:
-    """Writes a page that needs no other file; returns its path."""
+    """Writes a page that needs no other file; returns its path.
+
+    What ``environment.json`` beside it says stands at its end.
+    """
+    environment = path.with_name("environment.json")
     page = render(
         "sections.html.j2",
         title=title,
         question=question,
         answers=answers,
         sections=sections,
+        environment=environment_lines(read_json(environment)) if environment.exists() else None,
     )
     write_bytes(path, page)
     return path
