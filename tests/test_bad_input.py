@@ -174,7 +174,7 @@ def test_damaged_config(refusal, tmp_path):
 
 # Orbax, on its way out of a write that fails, leaves threads with closed loops behind.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(("limit", "what"), [(3_000, "safetensors"), (28_000, "checkpoint")])
+@pytest.mark.parametrize(("limit", "what"), [(12_000, "safetensors"), (16_000, "checkpoint")])
 def test_full_disk(refusal, tmp_path, limit, what):
     """A limit on the size of files refuses writes as a full disk does."""
     run = shutil.copytree(finished_run(), tmp_path / "run")
