@@ -83,12 +83,11 @@ def read_ticket(path: Path) -> Ticket:
 
 def _put(node: dict[str, Any], keys: list[str], values: np.ndarray, path: Path) -> None:
     """Hangs an array into nested dicts."""
+    rule, name = "no tensor can lie under another", "/".join(keys)
     for key in keys[:-1]:
         node = node.setdefault(key, {})
-        require(
-            isinstance(node, dict), str(path), "no tensor can lie under another", "/".join(keys)
-        )
-    require(keys[-1] not in node, str(path), "no tensor can lie under another", "/".join(keys))
+        require(isinstance(node, dict), str(path), rule, name)
+    require(keys[-1] not in node, str(path), rule, name)
     node[keys[-1]] = values
 
 

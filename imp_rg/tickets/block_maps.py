@@ -80,7 +80,7 @@ class BlockMap:
         return len(self.source_of) - 1
 
     @property
-    def normal_blocks(self) -> str:
+    def notation(self) -> str:
         """The target in the notation of the study: ``B1 B2 B1 B2``."""
         return " ".join(f"B{source}" for source in self.source_of[1:])
 
