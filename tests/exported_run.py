@@ -3,6 +3,7 @@
 import functools
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from small_run import run_in_process
@@ -30,7 +31,7 @@ def level(seed, n):
     return {name: np.array(file[name]) for name in file}
 
 
-def part(seed, n, prefix):
+def part(seed, n, prefix) -> dict[str, Any]:
     """One of ``params``, ``masks``, ``batch_stats`` with the prefix taken off."""
     return {k.removeprefix(prefix + "/"): v for k, v in level(seed, n).items() if
             k.startswith(prefix + "/")}  # fmt: skip
@@ -42,7 +43,7 @@ def masked(seed, n):
     return {k: np.where(masks[k], v, np.float32(0)) for k, v in part(seed, n, "params").items()}
 
 
-def torch_name(path):
+def torch_name(path: str) -> str:
     """torchvision's name of one of our leaves."""
     module, _, leaf = path.rpartition("/")
     if module.startswith("stage"):
@@ -117,7 +118,7 @@ def write_npz_with_masks(out):
         (out / f"seed{s}").mkdir(parents=True)
         for n in LEVELS:
             np.savez(out / f"seed{s}" / f"weights{n}.npz", **part(s, n, "params"))
-            masks = {k: part(s, n, "masks")[k] for k in prunable(s)}
+            masks: dict[str, Any] = {k: part(s, n, "masks")[k] for k in prunable(s)}
             np.savez_compressed(out / f"seed{s}" / f"mask{n}.npz", **masks)
 
 

@@ -1,5 +1,6 @@
 """Checkpoint files for tests: sound ones by the libraries that own the formats; hostile ones."""
 
+import importlib
 import io
 import json
 import os
@@ -133,7 +134,7 @@ class BuildsTensor:
         )
         strides = tuple(np.cumprod([1, *self.shape[:0:-1]], dtype=object)[::-1])
         args = (storage, self.offset, self.shape, strides, False, {})
-        return (torch._utils._rebuild_tensor_v2, args)
+        return (importlib.import_module("torch._utils")._rebuild_tensor_v2, args)
 
 
 def safetensors_file(header, data=b""):
