@@ -15,6 +15,11 @@ from imp_rg.rg.nulls import NullFlow as NullFlow
 from imp_rg.rg.nulls import excess as excess
 from imp_rg.rg.nulls import gaussian_null as gaussian_null
 from imp_rg.rg.nulls import gaussian_null_flow as gaussian_null_flow
+from imp_rg.rg.prediction import LeaveOneOut as LeaveOneOut
+from imp_rg.rg.prediction import PredictorScore as PredictorScore
+from imp_rg.rg.prediction import PredictorScores as PredictorScores
+from imp_rg.rg.prediction import leave_one_task_out as leave_one_task_out
+from imp_rg.rg.prediction import score_predictor as score_predictor
 from imp_rg.rg.scaling import Collapse as Collapse
 from imp_rg.rg.scaling import collapse as collapse
 from imp_rg.rg.spectrum import Spectrum as Spectrum
@@ -22,6 +27,10 @@ from imp_rg.rg.spectrum import measure_spectrum as measure_spectrum
 from imp_rg.rg.stats import SeedInterval as SeedInterval
 from imp_rg.rg.stats import mean_is_zero_p as mean_is_zero_p
 from imp_rg.rg.stats import t_interval as t_interval
+from imp_rg.rg.transfer_matrix import MinimalDensity as MinimalDensity
+from imp_rg.rg.transfer_matrix import TransferOutcomes as TransferOutcomes
+from imp_rg.rg.transfer_matrix import minimal_density as minimal_density
+from imp_rg.rg.transfer_matrix import transfer_outcomes as transfer_outcomes
 from imp_rg.rg.universality import Comparison as Comparison
 from imp_rg.rg.universality import PairDifference as PairDifference
 from imp_rg.rg.universality import RunExponents as RunExponents

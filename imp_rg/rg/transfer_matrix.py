@@ -1,0 +1,298 @@
+"""Matrices over pairs of tasks: which tickets transfer, how sparse, and what goes with that.
+
+In: metrics of source tickets trained on target tasks, in percent, with their controls, at one
+density. Out: `TransferOutcomes`. Also the lowest density at which a ticket still transfers, and the
+correlation of two such matrices with Mantel's test, on which `prediction` builds.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import rankdata
+
+from imp_rg.config import require
+from imp_rg.rg.stats import SeedInterval, t_interval
+
+MARGIN = 1.0
+"""Points that a ticket which transfers may lose to the target's own ticket, at least."""
+
+SATURATED_BELOW = 3.0
+"""A cell counts if a random mask loses as many points to the dense network."""
+
+_ROUNDING = 1e-9  # in points: 97.3 - 96.3 is not 1
+_TIE = 1e-12  # correlations that differ by rounding
+_MAX_CELLS = 2_000_000  # ranked at once, which bounds memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferOutcomes:
+    """Transfer between tasks at one density; matrices are [source target], in points.
+
+    Differences are taken seed by seed and averaged; their intervals are t-intervals over seeds, NaN
+    with fewer than two.
+
+    Attributes:
+      minus_own: Transferred ticket minus the target's own ticket.
+      minus_dense: Transferred ticket minus the dense network.
+      minus_random: Transferred ticket minus the random mask.
+      random_minus_dense: Random mask minus the dense network, which decides `saturated`.
+      margin: Points that may be lost to each target's own ticket: `MARGIN`, or two of that
+        ticket's standard errors if this is more.
+      transfers: Whether the ticket is no more than the margin below the target's own, in the mean;
+        False where that is not known.
+      saturated: Whether the random mask loses less than `SATURATED_BELOW` points to dense; False
+        on the diagonal and where that is not known.
+      counted: Off the diagonal, known and not saturated: the cells that any claim rests on.
+    """
+
+    minus_own: SeedInterval
+    minus_dense: SeedInterval
+    minus_random: SeedInterval
+    random_minus_dense: SeedInterval
+    margin: Float[np.ndarray, " target"]
+    transfers: Bool[np.ndarray, "source target"]
+    saturated: Bool[np.ndarray, "source target"]
+    counted: Bool[np.ndarray, "source target"]
+
+    @property
+    def loss(self) -> Float[np.ndarray, "source target"]:
+        """Points lost to the target's own ticket; NaN where the cell does not count."""
+        return np.where(self.counted, -self.minus_own.mean, np.nan)
+
+    @property
+    def num_counted(self) -> int:
+        """Cells that count."""
+        return int(self.counted.sum())
+
+    @property
+    def num_saturated(self) -> int:
+        """Cells left out because a random mask does almost as well as the dense network."""
+        return int(self.saturated.sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinimalDensity:
+    """The lowest density at which a ticket still transfers.
+
+    Attributes:
+      level: The last level that transfers, as far as looked at; None if none does.
+      density: Its density; infinite if no level transfers, so that it sorts behind all others.
+      is_bound: Whether the lowest density tried transfers: the true minimum may be lower.
+      is_monotone: Whether every level looked at agrees that denser tickets transfer too. If not,
+        "the" minimal density is not defined, and `density` is only the lowest that was seen.
+      num_evaluations: Levels looked at.
+    """
+
+    level: int | None
+    density: float
+    is_bound: bool
+    is_monotone: bool
+    num_evaluations: int
+
+
+def transfer_outcomes(
+    transferred: Float[np.ndarray, "source target seed"],
+    own: Float[np.ndarray, "target seed"],
+    dense: Float[np.ndarray, "target seed"],
+    random_mask: Float[np.ndarray, "source target seed"],
+    *,
+    ci_level: float = 0.95,
+) -> TransferOutcomes:
+    """Effects, and which cells count, of one transfer matrix at one density.
+
+    Args:
+      transferred: Metric in percent of each source's ticket trained on each target; NaN where not
+        measured. Sources and targets are the same tasks in the same order, the diagonal is ignored.
+      own: Of each target's own ticket.
+      dense: Of the dense network on each target.
+      random_mask: Of a random mask with the per-tensor densities of the source's ticket.
+      ci_level: Coverage of the intervals, in (0, 1).
+
+    Returns:
+      The `TransferOutcomes`. With one seed the margin is `MARGIN`.
+
+    Raises:
+      ValueError: If a shape does not fit, a value is infinite, or `dense` is not in percent.
+
+    References:
+      House definition.
+    """
+    transferred, own, dense, random_mask = (
+        np.asarray(x, float) for x in (transferred, own, dense, random_mask)
+    )
+    _check_metrics(transferred, own, dense, random_mask)
+
+    def over_seeds(difference: np.ndarray) -> SeedInterval:
+        return t_interval(np.moveaxis(difference, -1, 0), ci_level=ci_level)
+
+    minus_own = over_seeds(transferred - own)
+    random_minus_dense = over_seeds(random_mask - dense)
+    # One seed has no standard error, which leaves the fixed margin.
+    margin = np.fmax(MARGIN, 2 * over_seeds(own).sem)
+    is_pair = ~np.eye(len(own), dtype=bool)
+    is_saturated = random_minus_dense.mean > -SATURATED_BELOW + _ROUNDING
+    is_known = ~np.isnan(minus_own.mean + random_minus_dense.mean)
+    return TransferOutcomes(
+        minus_own=minus_own,
+        minus_dense=over_seeds(transferred - dense),
+        minus_random=over_seeds(transferred - random_mask),
+        random_minus_dense=random_minus_dense,
+        margin=margin,
+        transfers=minus_own.mean >= -margin - _ROUNDING,
+        saturated=is_pair & is_saturated,
+        counted=is_pair & is_known & ~is_saturated,
+    )
+
+
+def minimal_density(
+    transfers: Callable[[int], bool] | Bool[np.ndarray, " level"],
+    density: Float[np.ndarray, " level"],
+) -> MinimalDensity:
+    """Finds the lowest density that transfers, from all levels or by halving those in between.
+
+    The search takes for granted that a ticket transfers down to some density and at none below.
+    Then the result is that of all levels, after at most 2 + log2(number of levels) of them, rounded
+    up. If the densest level fails but the sparsest transfers it stops there and says so
+    (`is_monotone` False). A dip or a bump in between goes unnoticed by the search: what it finds
+    then transfers while the next level does not.
+
+    Args:
+      transfers: Whether the ticket of each level transfers: all of them, or a function of the index
+        into `density`, asked once for each level that the search needs.
+      density: Density of each level, falling.
+
+    Returns:
+      The `MinimalDensity`.
+
+    Raises:
+      ValueError: If `density` does not fall or is not in (0, 1], or the lengths differ.
+
+    References:
+      House definition.
+    """
+    density = _check_density(density)
+    if callable(transfers):
+        return _lowest(_search(transfers, len(density)), density)
+    of_level = np.asarray(transfers, bool)
+    require(
+        of_level.shape == density.shape, "transfers", "must have one value a level", of_level.shape
+    )
+    return _lowest(dict(enumerate(of_level.tolist())), density)
+
+
+def mantel_test(
+    distance: Float[np.ndarray, "source target"],
+    loss: Float[np.ndarray, "source target"],
+    *,
+    num_permutations: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Spearman's correlation, Mantel's one-sided p, and the smallest that p could have been.
+
+    As in `score_predictor`. A renaming that leaves the correlation undefined counts as one of 0;
+    all are NaN if the actual correlation is undefined.
+    """
+    num = len(distance)
+    if math.factorial(num) <= num_permutations:
+        orders = np.array(list(permutations(range(num))))  # the actual names come first
+    else:
+        drawn = np.random.default_rng(seed).random((num_permutations, num)).argsort(axis=1)
+        orders = np.concatenate([np.arange(num)[None], drawn])
+    found = np.concatenate(
+        [rank_correlation(of_tasks(distance, some), loss.ravel()) for some in in_batches(orders)]
+    )
+    if np.isnan(found[0]):
+        return math.nan, math.nan, math.nan
+    count = np.sum(np.nan_to_num(found) >= found[0] - _TIE)
+    return float(found[0]), float(count / len(orders)), 1 / len(orders)
+
+
+def rank_correlation(
+    x: Float[np.ndarray, "*row cell"], y: Float[np.ndarray, "*row cell"]
+) -> Float[np.ndarray, "*row"]:
+    """Spearman's correlation of each row over the cells known in both; ties share their rank.
+
+    NaN with fewer than three such cells or if either is constant on them.
+    """
+    is_known = ~(np.isnan(x) | np.isnan(y))
+    num = is_known.sum(axis=-1)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        ranks = rankdata(np.where(is_known, values, np.nan), axis=-1, nan_policy="omit")
+        return np.where(is_known, ranks - (num[..., None] + 1) / 2, 0)
+
+    x, y = centred(x), centred(y)
+    scale = np.asarray(np.sqrt(np.sum(x**2, axis=-1) * np.sum(y**2, axis=-1)))
+    is_defined = (scale > 0) & (num > 2)
+    return np.divide(
+        np.sum(x * y, axis=-1), scale, out=np.full(scale.shape, np.nan), where=is_defined
+    )
+
+
+def of_tasks(matrix: np.ndarray, tasks: np.ndarray) -> np.ndarray:
+    """The matrix of each row of task indices, as one row of cells."""
+    return matrix[tasks[:, :, None], tasks[:, None, :]].reshape(len(tasks), -1)
+
+
+def in_batches(tasks: np.ndarray) -> list[np.ndarray]:
+    """The rows of task indices in parts whose matrices fit into memory."""
+    return np.array_split(tasks, math.ceil(tasks.size * tasks.shape[1] / _MAX_CELLS))
+
+
+def _search(transfers_fn: Callable[[int], bool], num_levels: int) -> dict[int, bool]:
+    """The levels that halving looks at."""
+    first, last = 0, num_levels - 1
+    seen = {level: bool(transfers_fn(level)) for level in range(0, num_levels, max(last, 1))}
+    if seen[first] and not seen[last]:
+        while last - first > 1:
+            middle = (first + last) // 2
+            seen[middle] = bool(transfers_fn(middle))
+            first, last = (middle, last) if seen[middle] else (first, middle)
+    return seen
+
+
+def _lowest(seen: dict[int, bool], density: np.ndarray) -> MinimalDensity:
+    level = max((level for level, transfers in seen.items() if transfers), default=None)
+    return MinimalDensity(
+        level=level,
+        density=np.inf if level is None else float(density[level]),
+        is_bound=level == len(density) - 1,
+        is_monotone=level is None or all(seen[denser] for denser in seen if denser < level),
+        num_evaluations=len(seen),
+    )
+
+
+def _check_metrics(
+    transferred: np.ndarray, own: np.ndarray, dense: np.ndarray, random_mask: np.ndarray
+) -> None:
+    is_matrix = transferred.ndim == 3 and transferred.shape[0] == transferred.shape[1]
+    require(
+        is_matrix and 0 not in transferred.shape,
+        "transferred",
+        "must be [source target seed] with sources and targets the same tasks",
+        transferred.shape,
+    )
+    for name, values, shape in (
+        ("transferred", transferred, transferred.shape),
+        ("own", own, transferred.shape[1:]),
+        ("dense", dense, transferred.shape[1:]),
+        ("random_mask", random_mask, transferred.shape),
+    ):
+        require(values.shape == shape, name, f"must have shape {shape}", values.shape)
+        require(not np.isinf(values).any(), name, "must be finite or NaN", "an infinite value")
+    # Fractions would pass for points and make every cell saturated.
+    top = np.max(dense, where=~np.isnan(dense), initial=-np.inf)
+    require(top > 1 or top == -np.inf, "dense", "must be in percent", f"at most {top:g}")
+
+
+def _check_density(density: np.ndarray) -> np.ndarray:
+    density = np.asarray(density, float)
+    is_series = density.ndim == 1 and len(density) > 0
+    require(is_series, "density", "must have one value a level", density.shape)
+    is_falling = bool(np.all(np.diff(density) < 0) and 0 < density[-1] and density[0] <= 1)
+    require(is_falling, "density", "must fall inside (0, 1]", density.tolist())
+    return density
