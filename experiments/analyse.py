@@ -85,45 +85,55 @@ def run(config: Config) -> Path:
     """Reads, measures, compares; returns the folder of the results."""
     require(len(config.runs) > 0, "runs", "give at least one folder or checkpoint", "none")
     console = Console(width=None if sys.stdout.isatty() else 120)
-    command = shlex.join(["python", "-m", "experiments.analyse", *sys.argv[1:]])
-    out = config.out or _default_folder(config)
     began = time.monotonic()
+    out = config.out or _default_folder(config)
     names = _run_names(config.runs)
     is_several = len(names) > 1
     if is_several:
         _open_folder(config, out, names)
-    flows = []
-    for path, name in zip(config.runs, names, strict=True):
-        run_began = time.monotonic()
-        flow = dataclasses.replace(_read(config, path, console), name=name)
-        folder = write_flow(
-            flow,
-            out / name if is_several else out,
-            ci_level=config.ci_level,
-            command=command,
-            seconds=time.monotonic() - run_began,
-            fresh=config.fresh,
-        )
-        if config.against == "paper" and not is_several:
-            write_paper_comparison(out, [_beside_paper(config, flow)])
-        page = write_report(folder.path)
-        _print_lead(config, flow, console)
-        console.print(f"report: {page}", **AS_IS)
-        flows.append(flow)
+    folders = [out / name if is_several else out for name in names]
+    flows = [
+        _analyse_one(config, path, name, folder, console)
+        for path, name, folder in zip(config.runs, names, folders, strict=True)
+    ]
     if is_several:
         comparison = compare(flows, ci_level=config.ci_level)
         write_comparison(out, comparison, [_entry(flow) for flow in flows])
         _print_pairs(comparison_frame(comparison), console)
     if config.against == "paper":
         beside = [_beside_paper(config, flow) for flow in flows]
-        if is_several:
-            write_paper_comparison(out, beside)
+        write_paper_comparison(out, beside)
         _print_paper(beside, console)
     if is_several:
-        environment = describe_environment(command=command, seconds=time.monotonic() - began)
+        environment = describe_environment(command=_command(), seconds=time.monotonic() - began)
         write_json(out / "environment.json", environment | {"finished": True})
         console.print(f"comparison: {write_comparison_report(out)}", **AS_IS)
     return out
+
+
+def _analyse_one(config: Config, path: Path, name: str, folder: Path, console: Console) -> Flow:
+    """Measures one run and writes its folder and page."""
+    began = time.monotonic()
+    flow = dataclasses.replace(_read(config, path, console), name=name)
+    write_flow(
+        flow,
+        folder,
+        ci_level=config.ci_level,
+        command=_command(),
+        seconds=time.monotonic() - began,
+        fresh=config.fresh,
+    )
+    beside = _beside_paper(config, flow) if config.against == "paper" else None
+    if beside is not None and len(beside.rows):
+        write_paper_comparison(folder, [beside])
+    page = write_report(folder)
+    _print_lead(config, flow, console)
+    console.print(f"report: {page}", **AS_IS)
+    return flow
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "experiments.analyse", *sys.argv[1:]])
 
 
 def _open_folder(config: Config, out: Path, names: list[str]) -> None:
