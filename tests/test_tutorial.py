@@ -16,9 +16,7 @@ def test_the_tutorial_reaches_a_verdict():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     where = {"metadata": {"path": str(ROOT)}}
     nbclient.NotebookClient(notebook, timeout=1200, resources=where).execute()
-    texts = [
-        out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", ())
-    ]
+    texts = [out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", ())]
     (verdict,) = [text for text in texts if "true labels, random labels:" in text]
     assert verdict.strip().endswith("different")
     assert texts[-1].startswith("comparison: ")
