@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from imp_rg.imp.observables import mask_overlap
+from imp_rg.imp.overlap import mask_overlap
 from imp_rg.reading import Flow
 from imp_rg.rg import mean_is_zero_p, t_interval
 from imp_rg.rg.permutation import holm

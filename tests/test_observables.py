@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import kurtosis
 
 from imp_rg.imp import observables
-from imp_rg.imp.observables import OBSERVABLES, LevelWeights, mask_overlap, observe_level
+from imp_rg.imp.observables import OBSERVABLES, LevelWeights, observe_level
+from imp_rg.imp.overlap import mask_overlap
 
 SHAPES = {"a": (3, 3, 4, 6), "b": (40, 7), "c": (500, 9), "norm": (9,), "head": (9, 10)}
 BLOCK_OF = (0, 0, 1, -1, 2)

@@ -4,14 +4,14 @@ In: weights and masks of one level, tensor by tensor, with what they are compare
 value a block. Only one tensor (with its references) is held at a time, and sums are in float64.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from imp_rg.config import require
+from imp_rg.imp.overlap import OverlapCounts, check_like, combine_overlaps, count_overlap
 
 OBSERVABLES = {
     "sign_flip_share": "share of the survivors whose sign is opposite to the rewind weight's",
@@ -45,32 +45,6 @@ class LevelWeights(NamedTuple):
 
     weight: Lookup
     mask: Lookup
-
-
-class Overlap(NamedTuple):
-    """How much two masks agree.
-
-    Attributes:
-      jaccard: Weights kept by both, over weights kept by either, in [0, 1].
-      chance: The same for masks of the same counts drawn at random within each tensor.
-    """
-
-    jaccard: float
-    chance: float
-
-    @property
-    def above_chance(self) -> float:
-        """Jaccard minus chance; 0 for unrelated masks."""
-        return self.jaccard - self.chance
-
-
-class OverlapCounts(NamedTuple):
-    """Weights kept by both masks, by the first, by the second, and all weights of a tensor."""
-
-    both: int
-    first: int
-    second: int
-    size: int
 
 
 class ChunkSums(NamedTuple):
@@ -142,7 +116,7 @@ def observe_level(
 
     References:
       House definition. Sign flips and distance from the rewind point follow Zhou et al.,
-      arXiv:1905.01067; for the overlap see `mask_overlap`.
+      arXiv:1905.01067; for the overlap see `imp_rg.imp.overlap.mask_overlap`.
     """
     _check_partition(names, block_of, num_blocks, unit_axis)
     tensors: list[list[TensorSums]] = [[] for _ in range(num_blocks)]
@@ -154,41 +128,6 @@ def observe_level(
     return {name: np.array([row[name] for row in rows]) for name in OBSERVABLES}
 
 
-def mask_overlap(a: Iterable[np.ndarray], b: Iterable[np.ndarray]) -> Overlap:
-    """Jaccard index of two sets of masks, and what chance gives.
-
-    With tensors t of N_t weights, of which the masks keep A_t and B_t, random masks share A_t B_t /
-    N_t of them on average (the hypergeometric mean). Chance is the ratio of expectations,
-
-      sum_t A_t B_t / N_t  over  sum_t (A_t + B_t - A_t B_t / N_t),
-
-    which is the expected ratio to a relative 2 / U, where U weights are kept by either mask. It
-    knows the density of every tensor, so what is above it is agreement on which weights, not on how
-    many.
-
-    Args:
-      a: Bool masks, one a tensor.
-      b: Masks of the same tensors in the same order.
-
-    Returns:
-      The overlap; NaN if neither keeps anything.
-
-    Raises:
-      ValueError: If the masks differ in number or shape, or are not bool.
-
-    References:
-      Jaccard, New Phytologist 11 (1912); the chance level is a house definition.
-    """
-    counts = []
-    for i, (x, y) in enumerate(zip_longest(a, b)):
-        if x is None or y is None:
-            raise ValueError(f"masks: must be as many in a as in b, one ends after {i}")
-        _check_like(f"mask {i} of a", x, x.shape, bool)
-        _check_like(f"mask {i} of b", y, x.shape, bool)
-        counts.append(_count_overlap(x, y))
-    return _overlap(counts)
-
-
 def _sum_tensor(
     name: str,
     current: LevelWeights,
@@ -198,17 +137,17 @@ def _sum_tensor(
 ) -> TensorSums:
     """Reads a tensor with its references, and lets go of them."""
     weight, mask = current.weight(name), current.mask(name)
-    _check_like(f"mask of {name}", mask, weight.shape, bool)
+    check_like(f"mask of {name}", mask, weight.shape, bool)
     start = None
     if rewind is not None:
         start = rewind(name)
-        _check_like(f"rewind weight of {name}", start, weight.shape)
+        check_like(f"rewind weight of {name}", start, weight.shape)
     overlaps = []
     for other in others:
         other = None if other is None else other(name)
         if other is not None:
-            _check_like(f"other mask of {name}", other, weight.shape, bool)
-        overlaps.append(None if other is None else _count_overlap(mask, other))
+            check_like(f"other mask of {name}", other, weight.shape, bool)
+        overlaps.append(None if other is None else count_overlap(mask, other))
     return TensorSums(_sum_chunks(weight, mask, start), *_count_units(mask, unit_axis), *overlaps)
 
 
@@ -218,8 +157,8 @@ def _observe_block(tensors: list[TensorSums]) -> dict[str, float]:
     sums = ChunkSums(*rows.reshape(-1, len(ChunkSums._fields)).T)
     count = sums.count.sum()
     moved = sums.moved.sum() if count else np.nan
-    previous = _overlap([t.previous for t in tensors])
-    seed = _overlap([t.seed for t in tensors])
+    previous = combine_overlaps([t.previous for t in tensors])
+    seed = combine_overlaps([t.seed for t in tensors])
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "sign_flip_share": sums.flips.sum() / count,
@@ -288,23 +227,6 @@ def _count_units(mask: np.ndarray, unit_axis: int) -> tuple[int, int]:
     return units, units - int(np.count_nonzero(rows.any(axis=1 if unit_axis == 0 else 0)))
 
 
-def _count_overlap(a: np.ndarray, b: np.ndarray) -> OverlapCounts:
-    both, first, second = (int(np.count_nonzero(m)) for m in (a & b, a, b))
-    return OverlapCounts(both=both, first=first, second=second, size=a.size)
-
-
-def _overlap(counts: Sequence[OverlapCounts | None]) -> Overlap:
-    """Overlap of several tensors together; NaN without any, or where a reference is missing."""
-    known = [c for c in counts if c is not None]
-    both, first, second, size = np.array(known, float).reshape(-1, 4).T
-    expected = first * second / np.maximum(size, 1)
-    with np.errstate(invalid="ignore"):
-        return Overlap(
-            jaccard=float(np.divide(both.sum(), (first + second - both).sum())),
-            chance=float(np.divide(expected.sum(), (first + second - expected).sum())),
-        )
-
-
 def _check_partition(
     names: Sequence[str], block_of: Sequence[int], num_blocks: int, unit_axis: int
 ) -> None:
@@ -314,12 +236,3 @@ def _check_partition(
     require(len(block_of) == len(names), "block_of", rule, len(block_of))
     highest = max(block_of, default=-1)
     require(highest < num_blocks, "block_of", f"must lie below num_blocks = {num_blocks}", highest)
-
-
-def _check_like(
-    name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type | None = None
-) -> None:
-    """Raises `ValueError` unless the array has the shape, and the type if one is given."""
-    if array.shape != shape or dtype not in (None, array.dtype):
-        kind = "" if dtype is None else f"{dtype.__name__} "
-        raise ValueError(f"{name}: must be {kind}of shape {shape}, got {array.dtype} {array.shape}")

@@ -139,7 +139,9 @@ def flow_spectrum(
       ValueError: If the flow lacks the point or null, or a choice is unknown.
     """
     require(quantity in QUANTITIES, "quantity", f"must be one of {QUANTITIES}", quantity)
-    require(denominator in DENOMINATORS, "denominator", f"one of {DENOMINATORS}", denominator)
+    require(
+        denominator in DENOMINATORS, "denominator", f"must be one of {DENOMINATORS}", denominator
+    )
     require(point in flow.points, "point", f"this run has {', '.join(flow.points)}", point)
     require(null is None or null in flow.nulls, "null", f"has {', '.join(flow.nulls)}", null)
     values = flow.points[point] if null is None else flow.nulls[null]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imp_rg.imp.observables import mask_overlap
+from imp_rg.imp.overlap import mask_overlap
 from imp_rg.reading.flow import Flow
 from imp_rg.reading.read import read
 from imp_rg.rg.universality import Comparison, RunExponents, compare_exponents
@@ -81,7 +81,7 @@ def overlap_matrix(flows: Sequence[Flow]) -> Float[np.ndarray, "run run"]:
       run has no masks on disk, or no level below density 1 matches.
 
     References:
-      House definition; chance as in `imp_rg.imp.observables.mask_overlap`.
+      House definition; chance as in `imp_rg.imp.overlap.mask_overlap`.
     """
     matrix = np.full((len(flows), len(flows)), np.nan)
     for i, j in product(range(len(flows)), repeat=2):
@@ -103,7 +103,7 @@ def _overlap(a: Flow, b: Flow) -> float:
         if shapes[0] != shapes[1]:
             return np.nan
         overlap = mask_overlap(masks_a.values(), (masks_b[name] for name in masks_a))
-        values.append(overlap.jaccard - overlap.chance)
+        values.append(overlap.above_chance)
     return float(np.mean(values)) if values else np.nan
 
 
