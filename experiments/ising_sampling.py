@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments.cli import interrupted
-from experiments.progress import SECONDS_BETWEEN_LINES
+from experiments.progress import SECONDS_BETWEEN_LINES, make_bars
 from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.rg import ising
 
@@ -141,16 +140,7 @@ class _WorkProgress:
         self._total, self._console, self._done = total, console, 0
         self._lock = threading.Lock()
         self._began = self._last_line = time.monotonic()
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._bars = make_bars(console)
         self._task = self._bars.add_task("compiling", total=total)
 
     def __enter__(self) -> "_WorkProgress":

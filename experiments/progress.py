@@ -12,6 +12,20 @@ from experiments.cli import interrupted
 SECONDS_BETWEEN_LINES = 5.0
 
 
+def make_bars(console: Console) -> Progress:
+    """Bars with share, time and time left; nothing where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
 class LevelProgress:
     """Shows level, seed, loss, accuracy, density and the time left of a run.
 
@@ -28,16 +42,7 @@ class LevelProgress:
         self._last_line = 0.0
         self._begun: float | None = None
         self._first_done = 0
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._bars = make_bars(console)
         self._total = num_levels * len(steps) * len(seeds)
         self._task = self._bars.add_task("compiling", total=self._total)
 

@@ -468,7 +468,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_one_tensor_costs_the_memory_of_one(tmp_path, kind):
     """The file has 200 MB, the array that is read 40; torch takes old files in whole."""
     if kind == "legacy torch":
-        pytest.skip("read in whole")
+        pytest.skip("files of the old kind are read in whole")
     small = write(kind, tmp_path / "small", {"small": np.ones(3, np.float32)})
     rng = np.random.default_rng(0)
     arrays = {str(i): rng.random(10_000_000, np.float32) for i in range(1, 5)}

@@ -147,6 +147,7 @@ def test_fresh_starts_again(copy, monkeypatch):
     ]
 
 
+# Orbax, on its way out of a damaged checkpoint, leaves coroutines behind.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("num_damaged", [1, 3])
 def test_damaged_checkpoints_are_named_and_passed_over(copy, capsys, num_damaged):

@@ -8,9 +8,11 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "experiments" / "tutorial.ipynb"
 
 
+# The notebook libraries warn of their own old habits.
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(zmq|jupyter_client|traitlets|nbformat).*")
 def test_the_tutorial_reaches_a_verdict():
+    # An extra: pip install '.[notebook]'.
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.read(NOTEBOOK, as_version=4)

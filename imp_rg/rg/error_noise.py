@@ -49,16 +49,20 @@ class LogNoise:
         self.log_error = self._log_errors.mean(axis=0)
         self._root_num_seeds = np.sqrt(len(errors))
 
-    def residuals(self, model):  # noqa: D102
+    def residuals(self, model):
+        """Differences of the logarithms."""
         return self._root_num_seeds * (self.log_error - model)
 
-    def residual_slope(self, model):  # noqa: D102
+    def residual_slope(self, model):
+        """Slope of `residuals` in the log of the model."""
         return np.full_like(model, -self._root_num_seeds)
 
-    def score(self, model):  # noqa: D102
+    def score(self, model):
+        """Slope of the log-likelihood of each error in the log of the model."""
         return self._log_errors - model
 
-    def weight(self, model):  # noqa: D102
+    def weight(self, model):
+        """Information that each error holds on the log of the model."""
         return np.ones_like(model)
 
 
@@ -82,7 +86,8 @@ class BinomialNoise:
         deviance += kl_div(self._all - self._all_wrong, self._all - expected)
         return np.sign(self._all_wrong - expected) * np.sqrt(2 * np.maximum(deviance, 0))
 
-    def residual_slope(self, model):  # noqa: D102
+    def residual_slope(self, model):
+        """Slope of `residuals` in the log of the model."""
         probability = self._probability(model)
         residuals = self.residuals(model)
         missing = self._all_wrong - self._all * probability
@@ -91,11 +96,13 @@ class BinomialNoise:
         ratio = np.divide(missing, residuals, out=at_zero, where=~is_zero)
         return -ratio / (1 - probability)
 
-    def score(self, model):  # noqa: D102
+    def score(self, model):
+        """Slope of the log-likelihood of each error in the log of the model."""
         probability = self._probability(model)
         return (self._wrong - self._num_test * probability) / (1 - probability)
 
-    def weight(self, model):  # noqa: D102
+    def weight(self, model):
+        """Information that each error holds on the log of the model."""
         probability = self._probability(model)
         return self._num_test * probability / (1 - probability)
 

@@ -86,7 +86,7 @@ class LinearFlow:
         return self.basis @ self.b
 
     @property
-    def G_blocks(self) -> Float[np.ndarray, "block block"]:  # noqa: N802
+    def G_blocks(self) -> Float[np.ndarray, "block block"]:  # noqa: N802  (G of dz/dl)
         """What the log-ratio of block j adds to the exponent of block i; rows sum to zero."""
         return self.basis @ self.G @ self.basis.T
 

