@@ -29,6 +29,8 @@ class Config:
       model: resnet14/20/32/44/56, or lenet with hidden widths such as lenet300-100.
       width: Multiplies the channels or units of all layers.
       shortcut: Where a residual block changes shape: 1x1 convolution or zero padding.
+      head: Whether the kernel of the classifier can be pruned, as in LeNet and open_lth's ResNets,
+        or stays dense, as transfer to other classes needs.
       gamma_init: Initial batch-norm scales: one, or uniform on (0, 1).
       blocks: block, stage, layer, or own patterns as NAME=PATTERN[+PATTERN],NAME=...
       seeds: Number of replicates.
@@ -56,6 +58,7 @@ class Config:
     model: str = "resnet14"
     width: float = 1.0
     shortcut: Shortcut = "projection"
+    head: Literal["pruned", "dense"] = "pruned"
     gamma_init: GammaInit = "one"
     blocks: str = "block"
     seeds: int = 3

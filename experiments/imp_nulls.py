@@ -14,7 +14,7 @@ from imp_rg.imp.operator import ImpState
 from imp_rg.imp.record import RunRecord
 from imp_rg.imp.replicates import unstack
 from imp_rg.reading.nulls import gaussian_flow
-from imp_rg.types import Batch, Keys, Params
+from imp_rg.types import Keys, Params
 
 NULLS = ("gaussian", "init", "oneshot", "random")
 """Nulls that every run has; those that retrain are asked for."""
@@ -46,7 +46,6 @@ def record_nulls(
     imp: ImpState,
     rows: np.ndarray,
     record: RunRecord,
-    train_data: Batch,
 ) -> None:
     """Records the nulls of this level for the replicates at `rows`.
 
@@ -66,13 +65,11 @@ def record_nulls(
                 )
                 record.put_null(name, row, slice(None), jax.device_get(flow))
     if "shuffled" in config.null:
-        flow = _shuffled_flow(config, setup, keys[rows], imp, train_data)
+        flow = _shuffled_flow(config, setup, keys[rows], imp)
         record.put_null("shuffled", rows, level, jax.device_get(flow))
 
 
-def _shuffled_flow(
-    config: Config, setup: Setup, keys: Keys, imp: ImpState, train_data: Batch
-) -> FlowPoint:
+def _shuffled_flow(config: Config, setup: Setup, keys: Keys, imp: ImpState) -> FlowPoint:
     """Trains under the masks of this level, permuted within each tensor; fields [seed block]."""
     keys = jax.vmap(lambda key, level: jax.random.fold_in(key, config.levels + 2 + level))(
         keys, imp.level
@@ -80,7 +77,7 @@ def _shuffled_flow(
     masks = jax.vmap(lambda key, masks: shuffle_masks(key, masks, setup.blocks.prunable))(
         keys, imp.masks
     )
-    variables, _ = setup.scheme.retrain(keys, imp.rewind, masks, train_data)
+    variables, _ = setup.scheme.retrain(keys, imp.rewind, masks, setup.train_data)
     return jax.vmap(lambda params, masks: flow_point(params, masks, blocks=setup.blocks))(
         variables.params, masks
     )

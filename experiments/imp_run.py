@@ -5,7 +5,6 @@ In: a config and its `Setup`. Out: a run folder (`imp_rg.io.runs`).
 
 import time
 
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +25,6 @@ from imp_rg.io.runs import TABLES, RunFolder, config_hash, describe_environment
 from imp_rg.io.tickets import write_level, write_ticket
 from imp_rg.pytree import leaf_paths, to_flat
 from imp_rg.report import lead_columns, lead_rows, write_report
-from imp_rg.types import Batch
 
 
 def is_finished(folder: RunFolder) -> bool:
@@ -49,10 +47,8 @@ def run_levels(
     _warn_of_cores(folder, console)
     checkpoints = Checkpoints(folder.checkpoints)
     keys = run_keys(config)
-    train_data = Batch(jnp.asarray(setup.images.x_train), jnp.asarray(setup.images.y_train))
-    test_data = Batch(jnp.asarray(setup.images.x_test), jnp.asarray(setup.images.y_test))
     restored = restore(config, setup, checkpoints, console)
-    level, state = restored or (-1, start(config, setup, keys, train_data))
+    level, state = restored or (-1, start(config, setup, keys))
     if restored and config.save_levels:
         _warn_of_levels(folder, config.seed_list[state.active[0]], level, console)
     earlier = float(np.nansum(state.record.seconds))
@@ -72,7 +68,7 @@ def run_levels(
             progress.start_level(level, density, list(state.active))
             level_began = time.monotonic()
             imp, level_record = run_level(
-                setup.scheme, keys[state.active], state.imp, train_data, test_data
+                setup.scheme, keys[state.active], state.imp, setup.train_data, setup.test_data
             )
             state.record.put(level, state.active, level_record, time.monotonic() - level_began)
             is_finite = np.asarray(level_record.is_finite)
@@ -80,7 +76,7 @@ def run_levels(
             before = drop_failed(state, is_finite)
             state = drop_failed(state._replace(imp=imp), is_finite)
             if len(state.active):
-                record_nulls(config, setup, keys, state.imp, state.active, state.record, train_data)
+                record_nulls(config, setup, keys, state.imp, state.active, state.record)
                 table = folder.table("observables")
                 record_observables(config, setup, table, state.active, state.imp, before.imp)
             progress.end_level(float(np.mean(level_record.test_metric)))

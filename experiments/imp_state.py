@@ -18,7 +18,7 @@ from imp_rg.imp.record import RunRecord, empty_record
 from imp_rg.imp.replicates import stack
 from imp_rg.io.checkpoints import Checkpoints
 from imp_rg.pytree import from_flat
-from imp_rg.types import Batch, Keys
+from imp_rg.types import Keys
 
 
 class RunState(NamedTuple):
@@ -46,9 +46,9 @@ def _split_seeds(config: Config) -> Any:
     return jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds)
 
 
-def start(config: Config, setup: Setup, keys: Keys, train_data: Batch) -> RunState:
+def start(config: Config, setup: Setup, keys: Keys) -> RunState:
     """Initial variables, the rewind point, and the null that needs no weights."""
-    init_fn = jax.jit(lambda key: setup.model.init(key, setup.input_shape))
+    init_fn = jax.jit(setup.init)
     initial = stack([init_fn(key) for key in _split_seeds(config)[:, 0]])
     record = empty_record(
         num_seeds=config.seeds,
@@ -58,7 +58,7 @@ def start(config: Config, setup: Setup, keys: Keys, train_data: Batch) -> RunSta
         nulls=(*NULLS, *config.null),
     )
     record_gaussian(record, setup, initial.params)
-    imp = setup.scheme.start(keys, initial, train_data)
+    imp = setup.scheme.start(keys, initial, setup.train_data)
     return RunState(imp=imp, active=np.arange(config.seeds), record=record)
 
 
@@ -92,7 +92,7 @@ def restore(
 
 def _template(config: Config, setup: Setup) -> RunState:
     """A `RunState` of the right structure; its leaves mean nothing."""
-    variables = jax.eval_shape(lambda: setup.model.init(jax.random.key(0), setup.input_shape))
+    variables = jax.eval_shape(setup.init, jax.random.key(0))
     record = empty_record(
         num_seeds=1, num_levels=1, num_blocks=1, num_leaves=1, nulls=(*NULLS, *config.null)
     )

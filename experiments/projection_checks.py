@@ -47,8 +47,7 @@ def check_operators(config: Any, folder: Path) -> pd.DataFrame:
     division = max(config.divisions)
     settings = dataclasses.replace(config.run_config(division, folder), seeds=1)
     setup = _prepare(settings)
-    data = Batch(jnp.asarray(setup.images.x_train), jnp.asarray(setup.images.y_train))
-    keys = run_keys(settings)
+    data, keys = setup.train_data, run_keys(settings)
     dense = _dense(setup, keys, data)
     again = [setup.scheme.step(keys, dense, data)[0] for _ in range(config.repeats)]
     shares = outcome_shares(again)
@@ -82,7 +81,7 @@ def _prepare(settings: RunConfig) -> Setup:
 
 def _dense(setup: Setup, keys: Any, data: Batch) -> ImpState:
     """The trained state of level 0."""
-    initial = stack([setup.model.init(jax.random.key(0), setup.input_shape)])
+    initial = stack([setup.init(jax.random.key(0))])
     return setup.scheme.step(keys, setup.scheme.start(keys, initial, data), data)[0]
 
 

@@ -6,6 +6,7 @@ In: a config. Out: a `Setup`; whatever is wrong with a setting is said here, bef
 import dataclasses
 import hashlib
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +21,9 @@ from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.imp.levels import Execution, Scheme, choose_execution, make_scheme
 from imp_rg.imp.replicates import map_replicates, num_usable_cores, stack
 from imp_rg.imp.train import make_optimizer, make_train_fn
-from imp_rg.models import Model, make_model
+from imp_rg.models import make_model
 from imp_rg.pytree import ones_masks
-from imp_rg.types import Batch, Params
+from imp_rg.types import Batch, Key, Params, Variables
 
 AS_IS: Any = {"highlight": False, "markup": False, "soft_wrap": True}
 """How text with paths is printed: brackets are no markup, a long line stays one."""
@@ -31,30 +32,33 @@ TIMED_STEPS = 8
 
 
 class Setup(NamedTuple):
-    """Everything that settings determine.
+    """Everything that settings determine, for images and texts.
 
     Attributes:
-      images: Data set.
-      model: Network.
+      train_data: Training set on the device.
+      test_data: Held-out set.
+      init: From a key to the initial variables of a replicate.
+      apply_fn: Network.
       shapes: Of its params.
       blocks: Partition.
       execution: Driver and strategy.
       progress: Display, fed by the scheme.
       scheme: M, F and T, lifted over the seeds.
+      about: What config.json says of data and metric beyond the settings.
+      summary: What the first line says of the data.
     """
 
-    images: data.ImageData
-    model: Model
+    train_data: Batch
+    test_data: Batch
+    init: Callable[[Key], Variables]
+    apply_fn: Callable[..., Any]
     shapes: Params
     blocks: BlockPartition
     execution: Execution
     progress: LevelProgress
     scheme: Scheme
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Height, width, channels."""
-        return self.images.x_train.shape[1:]
+    about: Mapping[str, Any]
+    summary: str
 
     @property
     def num_kept(self) -> np.ndarray:
@@ -75,6 +79,8 @@ def prepare(config: Config, console: Console) -> Setup:
         shortcut=config.shortcut,
         gamma_init=config.gamma_init,
     )
+    if config.head == "dense":
+        model = model.with_dense_head()
     input_shape = images.x_train.shape[1:]
     shapes = model.shapes(input_shape)
     blocks = model.partition(parse_blocks(config.blocks), input_shape)
@@ -86,8 +92,9 @@ def prepare(config: Config, console: Console) -> Setup:
     progress = LevelProgress(
         seeds=config.seed_list, num_levels=config.levels + 1, steps=steps, console=console
     )
+    apply_fn = model.make_apply_fn(images.mean, images.std)
     scheme = make_scheme(
-        model.make_apply_fn(images.mean, images.std),
+        apply_fn,
         blocks=blocks,
         leaf_sizes=tuple(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes)),
         num_examples=len(images.y_train),
@@ -99,18 +106,45 @@ def prepare(config: Config, console: Console) -> Setup:
         policy=images.augment,
         on_progress=progress.on_progress,
     )
-    return Setup(images, model, shapes, blocks, execution, progress, scheme)
+    return Setup(
+        train_data=Batch(jnp.asarray(images.x_train), jnp.asarray(images.y_train)),
+        test_data=Batch(jnp.asarray(images.x_test), jnp.asarray(images.y_test)),
+        init=lambda key: model.init(key, input_shape),
+        apply_fn=apply_fn,
+        shapes=shapes,
+        blocks=blocks,
+        execution=execution,
+        progress=progress,
+        scheme=scheme,
+        about=_about(images),
+        summary=_summary(config.dataset, images),
+    )
+
+
+def _about(images: data.ImageData) -> dict[str, Any]:
+    return {
+        "augment": images.augment,
+        "data_sha256": _data_digest(images),
+        "num_test": len(images.y_test),
+        "metric": "test accuracy (%)",
+    }
+
+
+def _summary(dataset: str, images: data.ImageData) -> str:
+    size = "x".join(map(str, images.x_train.shape[1:]))
+    return (
+        f"{dataset}: {len(images.y_train):,} training and {len(images.y_test):,} test images, "
+        f"{size}, {images.num_classes} classes"
+    )
 
 
 def headline(config: Config, setup: Setup) -> str:
     """The first line a user sees: device, data, model."""
-    images, device = setup.images, jax.devices()[0]
+    device = jax.devices()[0]
     where = f"{num_usable_cores()} CPU cores" if device.platform == "cpu" else device.device_kind
-    size = "x".join(map(str, images.x_train.shape[1:]))
     total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(setup.shapes))
     return (
-        f"{where} · {config.dataset}: {len(images.y_train):,} training and "
-        f"{len(images.y_test):,} test images, {size}, {images.num_classes} classes · "
+        f"{where} · {setup.summary} · "
         f"{config.model}: {sum(setup.blocks.sizes):,} of {total:,} weights prunable · "
         f"seeds {config.seed_list}, levels 0 to {config.levels} · "
         f"{setup.execution.driver}, {setup.execution.strategy} · compiling"
@@ -127,19 +161,18 @@ def _data_digest(images: data.ImageData) -> str:
 
 def estimate_seconds(config: Config, setup: Setup) -> float:
     """Time of the whole run, from a few steps of all replicates after one that compiles."""
-    model, images, train = setup.model, setup.images, config.train
+    train = config.train
     train_fn = make_train_fn(
-        model.make_apply_fn(images.mean, images.std),
+        setup.apply_fn,
         make_optimizer(train),
         config=train,
         driver="dispatch",
-        policy=images.augment,
+        policy=setup.about["augment"],
     )
-    init_fn = jax.jit(lambda key: model.init(key, setup.input_shape))
+    init_fn = jax.jit(setup.init)
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
     variables = stack([init_fn(jax.random.key(seed)) for seed in config.seed_list])
     masks = ones_masks(variables.params)
-    data = Batch(jnp.asarray(images.x_train), jnp.asarray(images.y_train))
 
     def time_steps(num_steps: int) -> float:
         def few(replicate, key, variables, masks, data):
@@ -147,7 +180,9 @@ def estimate_seconds(config: Config, setup: Setup) -> float:
             return train_fn(key, variables, masks, data, start=0, stop=num_steps)[0]
 
         began = time.monotonic()
-        jax.block_until_ready(map_replicates(few, "threads")(keys, variables, masks, data))
+        jax.block_until_ready(
+            map_replicates(few, "threads")(keys, variables, masks, setup.train_data)
+        )
         return time.monotonic() - began
 
     time_steps(1)
@@ -169,11 +204,8 @@ def resolved_settings(config: Config, setup: Setup) -> dict[str, Any]:
         "device": jax.default_backend(),
         "driver": setup.execution.driver,
         "replicates": setup.execution.strategy,
-        "augment": setup.images.augment,
         "block_names": list(setup.blocks.names),
         "num_listed": setup.blocks.num_listed,
         "num_prunable": sum(setup.blocks.sizes),
-        "data_sha256": _data_digest(setup.images),
-        "num_test": len(setup.images.y_test),
-        "metric": "test accuracy (%)",
+        **setup.about,
     }

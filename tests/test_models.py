@@ -111,3 +111,13 @@ def test_bad_models_get_one_line(kwargs, message):
 def test_unknown_partition_names_the_choices():
     with pytest.raises(ValueError, match="lenet300-100 has block, layer, got 'stage'"):
         make_model("lenet300-100", num_classes=10).partition("stage", (8, 8, 1))
+
+
+@pytest.mark.parametrize("name", ["resnet14", "lenet8-8", "resnet18"])
+def test_a_dense_head_leaves_the_prunable_set_and_every_partition(name):
+    model = make_model(name, num_classes=3, width=0.25).with_dense_head()
+    for part in model.partitions:
+        blocks = model.partition(part, (8, 8, 1))
+        paths = leaf_paths(model.shapes((8, 8, 1)))
+        assert not blocks.prunable[paths.index("head/kernel")]
+        assert "head" not in blocks.names

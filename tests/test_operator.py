@@ -7,14 +7,14 @@ import pytest
 
 from imp_rg.config import PruneConfig, TrainConfig
 from imp_rg.imp.levels import Execution, make_scheme, run_level
-from imp_rg.imp.operator import make_imp_step, start_state
+from imp_rg.imp.operator import ImpState, make_imp_step, start_state
 from imp_rg.imp.prune import prune_masks, prune_schedule
 from imp_rg.imp.replicates import stack, unstack
 from imp_rg.imp.saliency import SCORES
 from imp_rg.imp.train import make_optimizer, make_train_fn
 from imp_rg.models import make_model
 from imp_rg.pytree import is_nested, leaf_paths, num_kept
-from imp_rg.types import POINTS
+from imp_rg.types import POINTS, Variables
 
 SHAPE = (8, 8, 1)
 MODEL = make_model("resnet14", num_classes=2, width=0.25)
@@ -259,3 +259,30 @@ def test_no_refinement_twice_at_c_is_once_at_c_squared():
 def test_levels_that_keep_fewer_weights_than_blocks_are_refused():
     with pytest.raises(ValueError, match="levels: the last level must keep a weight for each of 7"):
         scheme_of(TrainConfig(batch_size=16), prune_config=PruneConfig(prune_fraction=0.95))
+
+
+def test_rewind_fn_says_what_a_level_starts_from():
+    trained = Variables(params={"body": jnp.full(4, 2.0), "head": jnp.full(2, 5.0)}, batch_stats={})
+    state = ImpState(
+        level=jnp.int32(0),
+        variables=trained,
+        masks={"body": jnp.ones(4, bool), "head": jnp.ones(2, bool)},
+        rewind=jax.tree.map(jnp.zeros_like, trained),
+    )
+
+    def keep_head(trained, rewind):
+        return rewind._replace(params=rewind.params | {"head": trained.params["head"]})
+
+    def step(rewind_fn):
+        imp_step = make_imp_step(
+            lambda key, variables, masks, data: (variables, None),
+            SCORES["magnitude"],
+            prunable=(True, False),
+            schedule=np.array([[0], [1]]),
+            rewind_fn=rewind_fn,
+        )
+        return imp_step(jax.random.key(0), state, None)[0].variables.params
+
+    kept, all_rewound = step(keep_head), step(None)
+    assert (kept["body"] == 0).all() and (kept["head"] == 5).all()
+    assert (all_rewound["head"] == 0).all()

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from imp_rg.imp.replicates import Strategy, map_replicates
 from imp_rg.imp.train import Driver
-from imp_rg.types import ApplyFn, Array, Batch, Variables
+from imp_rg.types import ApplyFn, Array, Batch, Float, Variables
 
 MAX_BATCH = 1000
 
@@ -56,3 +58,28 @@ def make_count_fn(apply_fn: ApplyFn, *, driver: Driver) -> Callable[[Variables, 
 
     # One program for the whole set; dispatched batches are programs of their own.
     return jax.jit(num_correct) if driver == "scan" else num_correct
+
+
+def make_measure_fn(
+    apply_fn: ApplyFn, *, driver: Driver, strategy: Strategy
+) -> Callable[[Variables, Batch], Float[np.ndarray, " seed"]]:
+    """Builds the test accuracy in percent of all replicates, exact to the last bit of a float64.
+
+    Args:
+      apply_fn: The network.
+      driver: As for `make_count_fn`.
+      strategy: Of the seed axis.
+
+    Returns:
+      `measure(variables, data)`, variables with a leading seed axis.
+
+    References:
+      House definition.
+    """
+    count = make_count_fn(apply_fn, driver=driver)
+    counts = map_replicates(lambda _, variables, data: count(variables, data), strategy)
+
+    def measure(variables, data):
+        return 100.0 * np.asarray(counts(variables, data), float) / data.y.shape[0]
+
+    return measure

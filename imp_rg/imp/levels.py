@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from imp_rg.blocks import BlockPartition
-from imp_rg.config import PruneConfig, TrainConfig
+from imp_rg.config import DataOrder, PruneConfig, TrainConfig
 from imp_rg.flow import FlowPoint, flow_point
-from imp_rg.imp.evaluate import make_count_fn
-from imp_rg.imp.operator import ImpState, make_imp_step, start_state
+from imp_rg.imp.evaluate import make_measure_fn
+from imp_rg.imp.operator import ImpState, RewindFn, make_imp_step, start_state
 from imp_rg.imp.prune import prune_masks, prune_masks_on_host, prune_schedule
 from imp_rg.imp.replicates import Strategy, map_replicates
 from imp_rg.imp.saliency import SCORES
@@ -29,7 +29,6 @@ from imp_rg.imp.train import (
 from imp_rg.types import (
     AnyArray,
     ApplyFn,
-    Array,
     Batch,
     Bool,
     Float,
@@ -37,6 +36,7 @@ from imp_rg.types import (
     Keys,
     Masks,
     Params,
+    TrainFn,
     is_accelerator,
 )
 
@@ -72,7 +72,7 @@ class LevelRecord(NamedTuple):
       flow: The flow at the three `POINTS`, fields [seed point block]; NaN and 0 where undefined.
       leaf_survivors: Surviving weights of every leaf in tree order, [seed leaf].
       train_loss: Mean cross-entropy over the last epoch, nats, [seed].
-      test_metric: Test accuracy in percent, [seed].
+      test_metric: Of the test data in percent (accuracy, or what a task asks for), [seed].
       is_finite: Whether the loss stayed finite, [seed].
     """
 
@@ -92,7 +92,7 @@ class Scheme(NamedTuple):
       start: `(keys, variables, data) -> state` before level 0, all with a leading seed axis.
       step: `(keys, state, data) -> (state, info)`, one level for all replicates.
       retrain: `(keys, variables, masks, data) -> (variables, info)`, F alone, for controls.
-      num_correct: `(variables, data) -> count` of right answers, [seed].
+      measure: `(variables, data) -> percent`, a host array [seed].
       prune: M for one replicate.
       epoch_steps: Optimizer steps an epoch.
     """
@@ -102,7 +102,7 @@ class Scheme(NamedTuple):
     start: Callable[..., ImpState]
     step: Callable[..., Any]
     retrain: Callable[..., Any]
-    num_correct: Callable[..., Array]
+    measure: Callable[..., Float[np.ndarray, " seed"]]
     prune: Callable[..., Masks]
     epoch_steps: int
 
@@ -121,7 +121,7 @@ def make_scheme(
     policy: str = "none",
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Scheme:
-    """Builds M, F and T and lifts them over the seed axis.
+    """Builds M, F and T for image classification and lifts them over the seed axis.
 
     Args:
       apply_fn: The network.
@@ -142,18 +142,83 @@ def make_scheme(
     Raises:
       ValueError: If a level would keep too few weights or a batch exceeds the data.
     """
+    driver = execution.driver
+    train_fn = make_train_fn(
+        apply_fn, make_optimizer(train_config), config=train_config, driver=driver, policy=policy
+    )
+    return assemble_scheme(
+        train_fn,
+        make_measure_fn(apply_fn, driver=driver, strategy=execution.strategy),
+        start_fn=functools.partial(start_state, config=train_config),
+        blocks=blocks,
+        schedule=make_schedule(blocks, leaf_sizes, prune_config, num_levels=num_levels),
+        execution=execution,
+        epoch_steps=steps_per_epoch(num_examples, train_config),
+        score=score,
+        data_order=train_config.data_order,
+        on_progress=on_progress,
+    )
+
+
+def make_schedule(
+    blocks: BlockPartition,
+    leaf_sizes: tuple[int, ...],
+    config: PruneConfig,
+    *,
+    num_levels: int,
+) -> Int[np.ndarray, "level tensor_or_one"]:
+    """Counts to remove before each level, see `prune_schedule`.
+
+    Raises:
+      ValueError: If the last level would keep fewer weights than there are blocks.
+    """
     sizes = tuple(s for s, can in zip(leaf_sizes, blocks.prunable, strict=True) if can)
-    schedule = prune_schedule(sizes, prune_config, num_levels=num_levels)
+    schedule = prune_schedule(sizes, config, num_levels=num_levels)
     kept = sum(sizes) - int(schedule.sum())
     if kept < len(blocks.names):
         raise ValueError(
             f"levels: the last level must keep a weight for each of {len(blocks.names)} blocks, "
             f"got {num_levels - 1} levels, which keep {kept}"
         )
+    return schedule
+
+
+def assemble_scheme(
+    train_fn: TrainFn,
+    measure_fn: Callable[..., Float[np.ndarray, " seed"]],
+    *,
+    start_fn: Callable[..., ImpState],
+    blocks: BlockPartition,
+    schedule: Int[np.ndarray, "level tensor_or_one"],
+    execution: Execution,
+    epoch_steps: int,
+    score: str = "magnitude",
+    data_order: DataOrder = "reshuffled",
+    rewind_fn: RewindFn | None = None,
+    on_progress: Callable[[int, int, float], None] | None = None,
+) -> Scheme:
+    """Builds T from any refine operator and lifts it over the seed axis.
+
+    Args:
+      train_fn: F for one replicate; traceable if the driver is ``scan``.
+      measure_fn: `(variables, data) -> percent` for all replicates.
+      start_fn: `(key, variables, data, *, train_fn) -> state` before level 0, for one replicate.
+      blocks: Partition, which also says what is prunable.
+      schedule: Counts to remove before each level, see `make_schedule`.
+      execution: Driver and strategy.
+      epoch_steps: Optimizer steps an epoch.
+      score: Name in `imp_rg.imp.saliency.SCORES`.
+      data_order: Whether each level draws its own data order.
+      rewind_fn: What a level starts from; by default all of the rewind variables.
+      on_progress: Called by the dispatching driver with (replicate, step, loss).
+
+    Returns:
+      The scheme.
+
+    References:
+      Redman et al., arXiv:2110.03210, Sec. 3.
+    """
     driver, strategy = execution
-    train_fn = make_train_fn(
-        apply_fn, make_optimizer(train_config), config=train_config, driver=driver, policy=policy
-    )
     is_host = driver == "dispatch" and not is_accelerator()
     prune_fn = prune_masks_on_host if is_host else jax.jit(prune_masks, static_argnames="prunable")
     imp_step = make_imp_step(
@@ -161,8 +226,9 @@ def make_scheme(
         SCORES[score],
         prunable=blocks.prunable,
         schedule=schedule,
-        data_order=train_config.data_order,
+        data_order=data_order,
         prune_fn=prune_fn,
+        rewind_fn=rewind_fn,
     )
     if driver == "scan" and strategy != "vmap":
         options = cpu_compiler_options()
@@ -176,7 +242,7 @@ def make_scheme(
 
     def start(replicate, key, variables, data):
         del replicate
-        return start_state(key, variables, data, train_fn=train_fn, config=train_config)
+        return start_fn(key, variables, data, train_fn=train_fn)
 
     def step(replicate, key, state, data):
         return imp_step(key, state, data, **train_options(replicate))
@@ -185,16 +251,15 @@ def make_scheme(
         del replicate
         return train_fn(key, variables, masks, data)
 
-    count = make_count_fn(apply_fn, driver=driver)
     return Scheme(
         schedule=schedule,
         blocks=blocks,
         start=map_replicates(start, strategy),
         step=map_replicates(step, strategy),
         retrain=map_replicates(retrain, strategy),
-        num_correct=map_replicates(lambda _, variables, data: count(variables, data), strategy),
+        measure=measure_fn,
         prune=prune_fn,
-        epoch_steps=steps_per_epoch(num_examples, train_config),
+        epoch_steps=epoch_steps,
     )
 
 
@@ -223,12 +288,10 @@ def run_level(
         flow=flow,
         leaf_survivors=leaf_survivors,
         train_loss=jnp.mean(info.train.loss[:, -scheme.epoch_steps :], axis=1),
-        test_metric=scheme.num_correct(state.variables, test_data),
+        test_metric=scheme.measure(state.variables, test_data),
         is_finite=info.train.is_finite,
     )
-    record: LevelRecord = jax.device_get(record)
-    percent = 100.0 * np.asarray(record.test_metric, float) / test_data.y.shape[0]
-    return state, record._replace(test_metric=percent)
+    return state, jax.device_get(record)
 
 
 @functools.partial(jax.jit, static_argnames="blocks")

@@ -17,6 +17,9 @@ from imp_rg.imp.train import TrainInfo
 from imp_rg.pytree import num_kept, ones_masks
 from imp_rg.types import Array, Batch, Int, Key, Masks, ScoreFn, TrainFn, Variables
 
+RewindFn = Callable[[Variables, Variables], Variables]
+"""From trained and rewind variables to those that the next level starts from."""
+
 
 class ImpState(NamedTuple):
     """A replicate between two levels.
@@ -63,6 +66,13 @@ def start_state(
     return ImpState(level=jnp.int32(-1), variables=start, masks=masks, rewind=rewind)
 
 
+def start_at(key: Key, variables: Variables, data: Batch, *, train_fn: TrainFn) -> ImpState:
+    """State before level 0 where every level starts from the initial variables themselves."""
+    del key, data, train_fn
+    masks = ones_masks(variables.params)
+    return ImpState(level=jnp.int32(-1), variables=variables, masks=masks, rewind=variables)
+
+
 def make_imp_step(
     train_fn: TrainFn,
     score_fn: ScoreFn,
@@ -71,6 +81,7 @@ def make_imp_step(
     schedule: Int[np.ndarray, "level tensor_or_one"],
     data_order: DataOrder = "reshuffled",
     prune_fn: Callable[..., Masks] = prune_masks,
+    rewind_fn: RewindFn | None = None,
 ) -> Callable[..., tuple[ImpState, ImpInfo]]:
     """Builds T = F o M.
 
@@ -81,6 +92,7 @@ def make_imp_step(
       schedule: Counts to remove before each level, see `prune_schedule`.
       data_order: Whether each level draws its own data order.
       prune_fn: `prune_masks`, or its twin for the host.
+      rewind_fn: What a level starts from; by default all of the rewind variables.
 
     Returns:
       `imp_step(key, state, data, **train_options) -> (state, info)` for one replicate. It can be
@@ -100,10 +112,9 @@ def make_imp_step(
         masks = prune_fn(
             scores, state.masks, prunable=prunable, num_remove=jnp.asarray(schedule)[level]
         )
+        rewound = state.rewind if rewind_fn is None else rewind_fn(state.variables, state.rewind)
         start = jax.tree.map(
-            lambda dense, rewind: jnp.where(level == 0, dense, rewind),
-            state.variables,
-            state.rewind,
+            lambda dense, rewound: jnp.where(level == 0, dense, rewound), state.variables, rewound
         )
         variables, info = train_fn(refine_key, start, masks, data, **train_options)
         state = ImpState(level=level, variables=variables, masks=masks, rewind=state.rewind)

@@ -5,7 +5,7 @@ In: a name and the shape of the data. Out: a `Model`, whose functions act on pla
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -31,6 +31,9 @@ IMAGENET_BLOCKS: dict[str, tuple[tuple[int, ...], bool]] = {
 }
 """Residual blocks of each stage, and whether they are bottlenecks."""
 
+HEAD = "head/kernel"
+"""Kernel of the classifier of every network."""
+
 NAMES = ("lenet300-100", *RESNET_BLOCKS, *IMAGENET_BLOCKS)
 
 
@@ -51,6 +54,15 @@ class Model:
     prunable: tuple[str, ...]
     partitions: Partitions
     has_convolutions: bool
+
+    def with_dense_head(self) -> "Model":
+        """The same network whose head cannot be pruned, as transfer to other classes needs."""
+        prunable = tuple(p for p in self.prunable if p != HEAD)
+        partitions = {
+            part: {name: patterns for name, patterns in blocks.items() if name != "head"}
+            for part, blocks in self.partitions.items()
+        }
+        return replace(self, prunable=prunable, partitions=partitions)
 
     def init(self, key: Key, input_shape: tuple[int, ...]) -> Variables:
         """Draws initial variables for images of shape (height, width, channel)."""
