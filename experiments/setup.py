@@ -18,7 +18,8 @@ from experiments.imp_config import Config
 from experiments.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import BlockPartition, parse_blocks
-from imp_rg.imp.levels import Execution, Scheme, choose_execution, make_scheme
+from imp_rg.imp.execution import Execution, choose_execution
+from imp_rg.imp.levels import Scheme, make_scheme
 from imp_rg.imp.replicates import map_replicates, num_usable_cores, stack
 from imp_rg.imp.train import make_optimizer, make_train_fn
 from imp_rg.models import make_model

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from imp_rg.config import PruneConfig, TrainConfig
-from imp_rg.imp.levels import Execution, make_scheme, run_level
+from imp_rg.imp.execution import Execution
+from imp_rg.imp.levels import make_scheme, run_level
 from imp_rg.imp.operator import ImpState, make_imp_step, start_state
 from imp_rg.imp.prune import prune_masks, prune_schedule
 from imp_rg.imp.replicates import stack, unstack
@@ -275,7 +276,7 @@ def test_rewind_fn_says_what_a_level_starts_from():
 
     def step(rewind_fn):
         imp_step = make_imp_step(
-            lambda key, variables, masks, data: (variables, None),
+            lambda key, variables, masks, data, **segment: (variables, None),
             SCORES["magnitude"],
             prunable=(True, False),
             schedule=np.array([[0], [1]]),

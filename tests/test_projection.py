@@ -13,7 +13,8 @@ from experiments import imp_run, projection
 from experiments.projection_checks import COMMUTES, COMPOSES, ONE_OUTCOME
 from experiments.projection_page import invariance_sentence
 from imp_rg.config import PruneConfig, TrainConfig
-from imp_rg.imp.levels import Execution, make_scheme
+from imp_rg.imp.execution import Execution
+from imp_rg.imp.levels import make_scheme
 from imp_rg.imp.projection import (
     collapsed_layers,
     commutes_with_permutation,

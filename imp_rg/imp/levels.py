@@ -15,12 +15,12 @@ from imp_rg.blocks import BlockPartition
 from imp_rg.config import DataOrder, PruneConfig, TrainConfig
 from imp_rg.flow import FlowPoint, flow_point
 from imp_rg.imp.evaluate import make_measure_fn
+from imp_rg.imp.execution import Execution
 from imp_rg.imp.operator import ImpState, RewindFn, make_imp_step, start_state
 from imp_rg.imp.prune import prune_masks, prune_masks_on_host, prune_schedule
-from imp_rg.imp.replicates import Strategy, map_replicates
+from imp_rg.imp.replicates import map_replicates
 from imp_rg.imp.saliency import SCORES
 from imp_rg.imp.train import (
-    Driver,
     cpu_compiler_options,
     make_optimizer,
     make_train_fn,
@@ -39,30 +39,6 @@ from imp_rg.types import (
     TrainFn,
     is_accelerator,
 )
-
-
-class Execution(NamedTuple):
-    """How the scheme is run; changes speed, not numbers.
-
-    Attributes:
-      driver: Of the refine loop.
-      strategy: Of the seed axis.
-    """
-
-    driver: Driver
-    strategy: Strategy
-
-
-def choose_execution(*, has_convolutions: bool) -> Execution:
-    """The fastest execution by measurement (`python -m experiments.benchmark`).
-
-    On a CPU one thread a replicate fills the cores: convolutions are dispatched, everything else is
-    scanned. On accelerators all is scanned: convolutional replicates one after another, because
-    vmapped kernels become grouped convolutions, others vmapped. (Accelerators: not measured yet.)
-    """
-    if is_accelerator():
-        return Execution("scan", "loop" if has_convolutions else "vmap")
-    return Execution("dispatch" if has_convolutions else "scan", "threads")
 
 
 class LevelRecord(NamedTuple):
