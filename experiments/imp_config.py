@@ -46,6 +46,7 @@ class Config:
       driver: Of the training loop; auto takes the fastest by measurement.
       replicates: How seeds run side by side; auto takes the fastest by measurement.
       save_levels: Also keep the trained weights of every level, in levels/.
+      no_tickets: Keep no tickets: rewind weights and masks of every level, 5 bytes a weight.
       out: Run folder; by default below runs/imp_flow.
       fresh: Throw away what the run folder holds.
     """
@@ -74,6 +75,7 @@ class Config:
     driver: Driver | Literal["auto"] = "auto"
     replicates: Strategy | Literal["auto"] = "auto"
     save_levels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    no_tickets: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     out: Path | None = None
     fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 

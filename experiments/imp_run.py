@@ -148,7 +148,8 @@ def _save(
             "level": str(level),
             "density": str(setup.num_kept[level] / setup.num_kept[0]),
         }
-        write_ticket(folder.ticket(seed, level), imp.rewind, imp.masks, metadata)
+        if not config.no_tickets:
+            write_ticket(folder.ticket(seed, level), imp.rewind, imp.masks, metadata)
         if config.save_levels:
             write_level(folder.trained(seed, level), imp.variables, imp.masks, metadata)
     if len(state.active):

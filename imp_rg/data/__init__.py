@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Shaped
 from imp_rg.config import require, require_choice
 from imp_rg.data.arrays import Splits, load_npz
 from imp_rg.data.augment import Augmentation
+from imp_rg.data.derived import split_name, transform_splits
 from imp_rg.data.digits import load_digits
 from imp_rg.data.images import load_tfds
 
@@ -66,9 +67,11 @@ def load(
 
     Args:
       name: ``digits`` (embedded), ``npz:PATH`` (arrays ``x_train``, ``y_train``, ``x_test``,
-        ``y_test``), or a prepared set of TensorFlow Datasets, ``NAME[/CONFIG][:VERSION]``.
+        ``y_test``), or a prepared set of TensorFlow Datasets, ``NAME[/CONFIG][:VERSION]``; each
+        may be followed by ``+TRANSFORM``, see `imp_rg.data.derived`.
       data_dir: Where prepared sets lie, or the folder of one; default as in TensorFlow Datasets.
-      augment: Policy; default is ``flip_crop`` for CIFAR-10 and CIFAR-100, else ``none``.
+      augment: Policy; default is ``flip_crop`` for CIFAR-10 and CIFAR-100 unless their pixels are
+        permuted, else ``none``.
       normalize: ``train`` measures mean and standard deviation of each channel on the training
         images (a constant channel gets std 1); ``imagenet`` takes the published constants.
 
@@ -82,10 +85,13 @@ def load(
       House definition; constants of ``imagenet`` as in open_lth.
     """
     require_choice("normalize", normalize, Normalization)
-    default = "flip_crop" if name.partition(":")[0] in FLIPPED_AND_CROPPED else "none"
+    base, transforms = split_name(name)
+    is_cifar = base.partition(":")[0] in FLIPPED_AND_CROPPED
+    is_permuted = any(transform.startswith("permute") for transform in transforms)
+    default = "flip_crop" if is_cifar and not is_permuted else "none"
     policy = default if augment is None else augment
     require_choice("augment", policy, Augmentation)
-    splits = _load_splits(name, data_dir)
+    splits = transform_splits(_load_splits(base, data_dir), transforms, name)
     mean, std = _STATISTICS[normalize](splits.x_train)
     return ImageData(name=name, mean=mean, std=std, augment=policy, **splits._asdict())
 

@@ -45,6 +45,10 @@ def null_sources(rewind_params: Params, dense_params: Params) -> Mapping[str, Nu
     }
 
 
+# One program serves all levels: run op by op, the nulls of a small network outlast its training.
+_flow_point = jax.jit(flow_point, static_argnames="blocks")
+
+
 def null_flow(
     key: Key,
     source: NullSource,
@@ -75,7 +79,7 @@ def null_flow(
         masks = prune_fn(
             scores, masks, prunable=blocks.prunable, num_remove=jnp.asarray(num_remove)
         )
-        points.append(flow_point(source.params, masks, blocks=blocks))
+        points.append(_flow_point(source.params, masks, blocks=blocks))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *points)
 
 

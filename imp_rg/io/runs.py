@@ -22,7 +22,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scip
 TABLES = ("flow", "null_flow", "metrics", "timing", "spectrum")
 """What every run of ours has."""
 
-OTHER_TABLES = ("observables",)
+OTHER_TABLES = ("observables", "similarity")
 
 
 class RunFolder:

@@ -107,13 +107,13 @@ def draw_seeds(axis: Axes, x: np.ndarray, values: np.ndarray) -> np.ndarray:
     return mean
 
 
-def legend(figure: Figure, axes: list[Axes]) -> None:
+def legend(figure: Figure, axes: list[Axes], *, ncols: int = 5) -> None:
     """One entry per label, above the panels."""
     handles = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=ncols)
 
 
 def percent_ticks(axis: Axis, density: np.ndarray) -> None:

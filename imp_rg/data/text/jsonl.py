@@ -19,7 +19,8 @@ def read_jsonl(task: Task, folder: Path, split: str) -> Iterator[tuple[str, Row]
 
     Args:
       task: Whose rows they are.
-      folder: Holds ``SPLIT.jsonl`` or ``SPLIT.jsonl.gz``, or a folder of the task's name that does.
+      folder: Holds ``SPLIT.jsonl`` or ``SPLIT.jsonl.gz``, or a folder of the task's name that does,
+        or else one of the task from which it borrows.
       split: ``train`` or ``validation``.
 
     Raises:
@@ -44,8 +45,9 @@ def read_jsonl(task: Task, folder: Path, split: str) -> Iterator[tuple[str, Row]
 def _find_file(task: Task, folder: Path, split: str) -> Path:
     require(folder.is_dir(), "dataset", "jsonl: needs the path of a folder", str(folder))
     names = (f"{split}.jsonl", f"{split}.jsonl.gz")
-    found = [folder / task.name / name for name in names] + [folder / name for name in names]
-    found = [path for path in found if path.is_file()]
+    folders = [folder / task.name, folder]
+    folders += [] if task.borrowed is None else [folder / task.borrowed]
+    found = [place / name for place in folders for name in names if (place / name).is_file()]
     rule = f"jsonl: must hold {names[0]} or {names[0]}.gz, or {task.name}/ with one of them"
     require(bool(found), "dataset", rule, str(folder))
     return found[0]

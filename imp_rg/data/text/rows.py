@@ -11,7 +11,7 @@ from imp_rg.config import require
 from imp_rg.data.text.jsonl import Row, read_jsonl
 from imp_rg.data.text.prepared import read_prepared
 from imp_rg.data.text.squad import Question
-from imp_rg.data.text.tasks import Task
+from imp_rg.data.text.tasks import TASKS, Task
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """Half of a character, which JSON can write but no encoding holds."""
@@ -22,7 +22,7 @@ class Rows(NamedTuple):
 
     Attributes:
       texts: One list for each column of the task.
-      labels: Classes int32, or scores float32, [example].
+      labels: Classes int32, or scores float32, [example]; classes 0 where rows need no label.
     """
 
     texts: tuple[list[str], ...]
@@ -45,14 +45,21 @@ def read_rows(task: Task, source: str, split: str, *, data_dir: str | Path | Non
     References:
       House definition.
     """
-    texts: tuple[list[str], ...] = tuple([] for _ in task.columns)
-    labels = []
+    columns, texts, labels = task.columns, [], []
     for place, row in _open_source(task, source, split, data_dir):
-        for column, values in zip(task.columns, texts, strict=True):
-            values.append(_text(place, row, column))
-        labels.append(_label(task, place, row))
+        columns = columns if labels else _columns(task, row)
+        texts.append([_text(place, row, column) for column in columns])
+        labels.append(0 if task.kind == "masked" else _label(task, place, row))
     dtype = np.float32 if task.kind == "regression" else np.int32
-    return Rows(texts, np.asarray(labels, dtype))
+    by_column = tuple([row[i] for row in texts] for i in range(len(columns)))
+    return Rows(by_column, np.asarray(labels, dtype))
+
+
+def _columns(task: Task, row: Row) -> tuple[str, ...]:
+    """Those of the task; of masked texts its own or those of the first task that the row fits."""
+    others = [other.columns for other in TASKS.values()] if task.kind == "masked" else []
+    fitting = (columns for columns in [task.columns, *others] if set(columns) <= set(row))
+    return next(fitting, task.columns)
 
 
 def read_questions(

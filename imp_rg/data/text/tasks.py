@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-Kind = Literal["classification", "regression", "span"]
-"""What a task asks for: one of some classes, a number, or a passage of the context."""
+Kind = Literal["classification", "regression", "span", "masked"]
+"""What a task asks for: one of some classes, a number, a passage of the context, or the words that
+were masked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +17,14 @@ class Task:
     Attributes:
       name: As in file names: lower case, without hyphens.
       kind: What is asked for.
-      columns: Of the one text or the two texts; question and context for spans.
+      columns: Of the one text or the two texts; question and context for spans. Rows of masked
+        texts may have those of any other task instead.
       metrics: Names in `imp_rg.data.metrics`; the first one is the headline.
       label_names: Classes in the order of their labels; empty unless `kind` is classification.
       label_range: Smallest and largest score; only if `kind` is regression.
       prepared: Name in TensorFlow Datasets.
       validation: Name of the validation split in TensorFlow Datasets.
+      borrowed: Task from which JSON lines are taken where there are none of its own.
     """
 
     name: str
@@ -32,11 +35,16 @@ class Task:
     label_range: tuple[float, float] | None = None
     prepared: str
     validation: str = "validation"
+    borrowed: str | None = None
 
     @property
     def num_outputs(self) -> int:
-        """Numbers that a head gives: one a class, one score, or one start and one end a token."""
-        return {"classification": len(self.label_names), "regression": 1, "span": 2}[self.kind]
+        """Numbers that a head gives: one a class, one score, or one start and one end a token.
+
+        0 for masked words, where it is the vocabulary that decides.
+        """
+        given = {"regression": 1, "span": 2, "masked": 0}
+        return given.get(self.kind, len(self.label_names))
 
 
 _SENTENCES = ("sentence1", "sentence2")
@@ -115,9 +123,23 @@ References:
   BERT tickets (Chen et al., arXiv:2007.12223).
 """
 
+MLM = Task(
+    name="mlm",
+    kind="masked",
+    columns=("text",),
+    prepared="glue/mnli",
+    validation="validation_matched",
+    borrowed="mnli",
+)
+"""Masked language modelling, on any texts; by default on those of MNLI.
+
+References:
+  Devlin et al., arXiv:1810.04805, Sec. 3.1. Chen et al., arXiv:2007.12223, take WikiText-103.
+"""
+
 
 def find_task(name: str) -> Task:
-    """A task by name; case, hyphens and underscores do not matter (``STS-B``).
+    """One of `TASKS` or `MLM` by name; case, hyphens and underscores do not matter (``STS-B``).
 
     Raises:
       ValueError: If the name is unknown; the nearest are given.
@@ -126,7 +148,8 @@ def find_task(name: str) -> Task:
       House definition.
     """
     plain = re.sub(r"[-_ ]", "", name.lower())
-    if plain not in TASKS:
-        near = ", ".join(get_close_matches(plain, TASKS, n=3, cutoff=0.0))
+    known = TASKS | {MLM.name: MLM}
+    if plain not in known:
+        near = ", ".join(get_close_matches(plain, known, n=3, cutoff=0.0))
         raise ValueError(f"task: must be a known task (nearest: {near}), got {name!r}")
-    return TASKS[plain]
+    return known[plain]

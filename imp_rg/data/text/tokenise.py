@@ -25,6 +25,8 @@ MAX_SPARE_ROWS = 127
 """Rows by which an embedding may exceed its vocabulary: some are padded to multiples of 128."""
 
 _SPECIAL = ("[CLS]", "[SEP]", "[PAD]", "[UNK]")
+MASK = "[MASK]"
+"""The special token that only vocabularies for pre-training need."""
 
 
 @jax.tree_util.register_dataclass
@@ -78,6 +80,7 @@ class Tokenizer:
     Attributes:
       path: File of the vocabulary.
       num_words: Size of the vocabulary; ids are smaller.
+      special: Ids of the special tokens by name; `MASK` only if the vocabulary has it.
     """
 
     def __init__(self, path: Path, pieces: "WordPieces"):
@@ -92,6 +95,8 @@ class Tokenizer:
         self.path = path
         self.num_words = 1 + max(vocabulary.values())
         self._pieces = pieces
+        names = (*_SPECIAL, MASK)
+        self.special = {name: vocabulary[name] for name in names if name in vocabulary}
         self._cls, self._sep, self._pad, _ = (vocabulary[token] for token in _SPECIAL)
 
     def check_embedding(self, num_rows: int) -> None:

@@ -44,6 +44,11 @@ _EMBEDDINGS = {
     "position": "position_embeddings",
     "type": "token_type_embeddings",
 }
+_MASKED_HEAD = {
+    "head/dense": "transform.dense",
+    "head/norm": "transform.LayerNorm",
+    "head": "decoder",
+}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 _OLD_LEAVES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 _OTHER_HEADS = ("cls.", "classifier.", "qa_outputs.", "head/")
@@ -136,7 +141,8 @@ def load_bert(key: Key, path: Path, model: BertModel, *, with_head: bool = False
         older ones (``LayerNorm.gamma``) and our own leaf paths. Masks in it are applied.
       model: The network.
       with_head: Whether the head is read too, which must then be one of the model's kind and
-        size; else the checkpoint's is left and a new one drawn, as fine-tuning starts.
+        size; else the checkpoint's is left and a new one drawn, as fine-tuning starts. A head for
+        masked words comes from pre-training, and is read wherever there is one.
 
     Returns:
       The variables, what was drawn anew, and what was left.
@@ -151,7 +157,9 @@ def load_bert(key: Key, path: Path, model: BertModel, *, with_head: bool = False
     stored = {_plain_name(name): name for name in network.shapes}
     shapes = {leaf: x.shape for leaf, x in _by_path(model.shapes()).items()}
     names = {leaf: _stored_name(leaf, model, stored) for leaf in shapes}
-    fresh = [leaf for leaf in shapes if leaf.startswith("head/") and not with_head]
+    head = [leaf for leaf in shapes if leaf.startswith("head/")]
+    is_given = model.module.kind == "masked" and any(names[leaf] in stored for leaf in head)
+    fresh = [] if with_head or is_given else [*head]
     if names["pooler/kernel"] not in stored and names["pooler/bias"] not in stored:
         fresh += ["pooler/bias", "pooler/kernel"]
         warnings.warn(f"checkpoint: {path} holds no pooler, a new one is drawn", stacklevel=2)
@@ -199,6 +207,10 @@ def _stored_name(leaf: str, model: BertModel, stored: Mapping[str, str]) -> str:
         name = f"embeddings.LayerNorm.{_LEAVES[last]}"
     elif module == "pooler":
         name = f"pooler.dense.{_LEAVES[last]}"
+    elif model.module.kind == "masked":
+        name = f"cls.predictions.{_MASKED_HEAD[module]}.{_LEAVES[last]}"
+        # The bias of the tied decoder has two names, of which a file may hold either or both.
+        name = "cls.predictions.bias" if name not in stored and module == "head" else name
     else:
         head = "qa_outputs" if model.module.kind == "span" else "classifier"
         name = f"{head}.{_LEAVES[last]}"

@@ -1,0 +1,220 @@
+"""Tables and page of an encoder by task: planted exponents come back, words follow the numbers."""
+
+import dataclasses
+import io
+import shutil
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from language_folder import DENSITY, encoder_partition, write_task, write_tasks
+from rich.console import Console
+from scipy import stats
+
+from experiments.language_page import report
+from experiments.language_similarity import read_similarity
+from experiments.language_tables import (
+    by_kind,
+    by_layer,
+    difference_frame,
+    kind_of,
+    layer_of,
+    published_frame,
+    read_tasks,
+    sigma_frame,
+    spread_frame,
+    task_frame,
+)
+from experiments.language_words import INIT, MASKS, ONESHOT, verdict
+from imp_rg.io.files import read_csv, write_csv, write_json
+from imp_rg.models.bert import KINDS, make_bert
+from imp_rg.models.bert_config import BertConfig
+from imp_rg.rg import gaussian_null, measure_spectrum
+
+EXCESS = (0.02, 0.0, -0.01)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_tasks(tmp_path_factory.mktemp("tasks"), rte=EXCESS, mrpc=EXCESS, wnli=EXCESS)
+
+
+@pytest.fixture(scope="module")
+def flows(folder):
+    return read_tasks(folder)
+
+
+def test_names_are_those_of_the_model():
+    blocks = make_bert(BertConfig(num_layers=3)).partition("tensor").names
+    assert blocks == encoder_partition(3).names
+    assert [layer_of(b) for b in blocks] == [f"layer{i}" for i in range(3) for _ in range(6)] + [
+        "rest"
+    ]
+    assert [kind_of(b) for b in blocks[:6]] == [b.split("/")[1] for b in blocks[:6]]
+    assert kind_of("pooler") == kind_of("layer0") == "rest"
+
+
+def test_flows_add_up(flows):
+    """A layer holds the sum of its matrices, at every level and in every null."""
+    whole, parts = flows["rte"].trajectory, by_layer(flows)["rte"].trajectory
+    assert parts.blocks.names == ("layer0", "layer1", "layer2", "rest")
+    assert parts.blocks.sizes == (12_000, 12_000, 12_000, 1000)
+    for before, after in zip(
+        [*whole.points.values(), *whole.nulls.values()],
+        [*parts.points.values(), *parts.nulls.values()],
+        strict=True,
+    ):
+        expected = before.magnitude[..., 6:12].sum(axis=-1)
+        np.testing.assert_allclose(after.magnitude[..., 1], expected, rtol=1e-12)
+        np.testing.assert_allclose(after.magnitude_share.sum(axis=-1), 1, rtol=1e-12)
+        np.testing.assert_array_equal(after.total, before.total)
+
+
+def test_sigma_of_the_null_is_the_closed_form(flows):
+    table = sigma_frame(by_layer(flows), ci_level=0.95)
+    blocks = encoder_partition(3)
+    scales = 0.05 * (1 + 0.1 * np.cos(np.arange(len(blocks.names))))
+    block_of = np.append(np.repeat(np.arange(3), 6), 3)
+    shares = gaussian_null(np.array(blocks.sizes), scales, block_of, DENSITY)
+    expected = measure_spectrum(shares[None], DENSITY[:-1] / DENSITY[1:]).sigma["paper"][:3]
+    for task in flows:
+        np.testing.assert_allclose(table[table["task"] == task]["init"], expected, atol=1e-9)
+
+
+def test_planted_differences_come_back(flows):
+    """Shares sum to one, so the excess is found up to a constant: contrasts of layers are exact."""
+    frame = difference_frame(by_layer(flows), ci_level=0.95)
+    for contrast, factor in ((INIT, 1.0), (ONESHOT, 0.5), (MASKS, 0.1)):
+        rows = frame[frame["contrast"] == contrast]
+        mean = rows.pivot(index="task", columns="block", values="mean").to_numpy(float)
+        found = mean - mean[:, [1]]
+        # The standard error of a mean of three is 0.002 / sqrt(3), of a difference sqrt(2) that.
+        error = factor * 0.002 * np.sqrt(2 / 3)
+        assert np.abs(found - factor * np.array(EXCESS)).max() < 3.5 * error
+    np.testing.assert_array_equal(frame["p_holm"] >= frame["p"], True)
+    assert (frame[frame["contrast"] == INIT]["p_holm"] < 0.05).any()
+
+
+def test_interval_is_that_of_seed_differences(flows):
+    layers = by_layer(flows)
+    sigma = layers["mrpc"].spectrum().sigma_per_seed["paper"][:, 0]
+    null = layers["mrpc"].null_spectrum("init").sigma_per_seed["paper"][:, 0]
+    expected: Any = stats.ttest_1samp(sigma - null, 0)
+    frame = difference_frame(layers, ci_level=0.9)
+    row = frame.query("contrast == @INIT and task == 'mrpc' and block == 'layer0'").iloc[0]
+    assert row["p"] == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval(0.9)
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_distance_moved_is_that_of_all_blocks(flows):
+    """Two blocks that moved by 3 of 10 and 4 of 20: by 5 of the root of 500."""
+    key = {"seed": 0, "level": 0, "block": ["a", "b"]}
+    distance = pd.DataFrame(key | {"observable": "distance", "value": [3.0, 4.0]})
+    relative = pd.DataFrame(key | {"observable": "relative_distance", "value": [0.3, 0.2]})
+    other = distance.assign(observable="kurtosis")
+    observables = pd.concat([distance, relative, other])
+    moved = {"rte": dataclasses.replace(flows["rte"], observables=observables)}
+    table = sigma_frame(by_layer(moved), ci_level=0.95)
+    tasks = task_frame(table, difference_frame(by_layer(moved), ci_level=0.95), moved)
+    assert tasks["moved"].item() == pytest.approx(5 / np.sqrt(500))
+    assert (tasks["metric_dense"].item(), tasks["metric_last"].item()) == (80, 71)
+
+
+def test_spread_tells_tasks_from_seeds(tmp_path, flows):
+    same = spread_frame(by_layer(flows))
+    assert (same["p_holm"] > 0.05).all()
+    other = write_tasks(tmp_path, rte=(0.0,), mrpc=(0.03,), wnli=(0.0,))
+    found = spread_frame(by_layer(read_tasks(other)))
+    assert found["p_holm"][0] < 0.001
+    assert found["spread"][0] == pytest.approx(0.02, abs=0.005)  # 0.03, less its share
+    one = {"rte": flows["rte"]}
+    assert spread_frame(by_layer(one))["p"].isna().all()
+
+
+def make_rows(means, half_widths, p_holm):
+    return pd.DataFrame(
+        {
+            "contrast": INIT,
+            "task": "rte",
+            "block": [f"layer{i}" for i in range(len(means))],
+            "mean": means,
+            "low": np.array(means) - half_widths,
+            "high": np.array(means) + half_widths,
+            "p_holm": p_holm,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("half_widths", "p_holm", "start"),
+    [
+        ([0.005, 0.005], [0.01, 0.9], "Yes: .* on 1 of 2 pairs .* on 1 after Holm"),
+        ([0.005, 0.005], [0.2, 0.9], "Not shown: .* excludes 0 on 1 of 2 pairs"),
+        ([0.05, 0.005], [0.2, 0.9], "No: on none of 2 pairs"),
+        ([np.nan, np.nan], [np.nan, np.nan], "One seed gives no interval"),
+    ],
+)
+def test_verdict_follows_the_intervals(half_widths, p_holm, start):
+    rows = make_rows([0.01, 0.0], half_widths, p_holm)
+    table = pd.DataFrame({"sigma": [0.1, 0.0]})
+    text = verdict(rows, table, ci_level=0.95)
+    pattern = f"^{start}"
+    assert pd.Series([text]).str.contains(pattern, regex=True).all(), text
+    if "One seed" not in text:
+        assert "differences is 1 % of that of sigma" in text  # 0.01^2 / 0.1^2
+
+
+def test_page_and_tables(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    layers = [f"layer{i}" for i in range(3)]
+    values = {"cka": [0.9, 0.8, 0.7], "cka_first": 0.5, "attention": [np.nan, 0.4, 0.6]}
+    key = {"task": "rte", "weights": "pretrained", "seed": 0, "layer": layers}
+    write_csv(tmp_path / "rte" / "similarity.csv", pd.DataFrame(key | values))
+    printed = io.StringIO()
+    page = report(tmp_path, Console(file=printed, width=120)).read_text(encoding="utf-8")
+    assert "Yes: IMP differs" in page and "of 9 pairs" in page
+    assert "init null" in printed.getvalue() and "Yes: IMP differs" in printed.getvalue()
+    for name in ("table3", "kinds", "differences", "tasks", "spread", "similarity", "likeness"):
+        assert len(read_csv(tmp_path / f"{name}.csv")) > 0, name
+    for name in ("sigma", "differences", "kinds", "likeness"):
+        assert (tmp_path / "figures" / f"{name}.svg").is_file()
+    assert "paper: RTE" not in page  # three layers are not twelve
+    similarity = read_similarity(tmp_path, ["rte", "mrpc"])
+    assert similarity is not None and len(similarity) == 3
+
+
+def test_runs_by_layer_have_no_kinds(flows):
+    assert by_kind(by_layer(flows)) is None
+    kinds = by_kind(flows)
+    assert kinds is not None
+    assert list(sigma_frame(kinds, ci_level=0.95)["block"].unique()) == list(KINDS)
+
+
+def test_published_rows_stand_beside_twelve_layers():
+    table = pd.DataFrame({"task": "rte", "block": [f"layer{i}" for i in range(12)]})
+    published = published_frame(table)
+    assert published is not None
+    rte = published[published["task"] == "RTE"].set_index("block")["sigma"]
+    assert (rte["layer0"], rte["layer11"]) == (-0.058, 0.006)
+    assert published_frame(table.iloc[:6]) is None
+
+
+def test_unfinished_tasks_and_single_seeds_are_named(tmp_path):
+    write_task(tmp_path / "rte", seeds=1)
+    write_task(tmp_path / "mrpc", finished=False)
+    write_json(tmp_path / "config.json", {"tasks": ["rte", "mrpc", "wnli"]})
+    assert list(read_tasks(tmp_path)) == ["rte"]
+    page = report(tmp_path, Console(quiet=True)).read_text(encoding="utf-8")
+    assert "Not finished and left out: mrpc, wnli." in page
+    assert "One seed gives no interval" in page
+
+
+def test_runs_that_do_not_belong_together(tmp_path):
+    with pytest.raises(ValueError, match="must hold a finished run folder of a task, got"):
+        read_tasks(tmp_path)
+    write_task(tmp_path / "mrpc")
+    write_task(tmp_path / "rte", num_layers=2)
+    with pytest.raises(ValueError, match="rte: must have the blocks and levels of mrpc"):
+        read_tasks(tmp_path)
