@@ -27,6 +27,10 @@ QUESTION = (
     "Does the flow of iterative magnitude pruning tell which tickets transfer between tasks, and "
     "does it tell more than how many weights each layer keeps?"
 )
+VIABLE = (
+    "Only levels count at which the target's own ticket keeps half of what the dense network gains "
+    "over the worst random mask: where that ticket learns nothing, any other is as good as it."
+)
 CAPTIONS = {
     "matrix": "Test metric of each transferred ticket minus that of the target's own ticket, in "
     "points, mean over seeds.",
@@ -35,7 +39,8 @@ CAPTIONS = {
     "anything.",
     "scatter": "Each cell that counts, with its interval over seeds; the controls last.",
     "metric": "Means over seeds; random masks and re-initialised tickets also over sources.",
-    "minimal_density": "Lowest density (%) at which a ticket still transfers, as far as tried.",
+    "minimal_density": "Density (%) down to which a ticket transfers. ≤: to the sparsest level "
+    "tried. ?: transfers again further down, so noise decides. White: no level has a ticket.",
 }
 
 
@@ -235,18 +240,19 @@ def _minimal(tables: TransferTables, figures: dict[str, list]) -> Section:
             finite = rows.loc[np.isfinite(rows["density"]), "density"]
             median = percent_text(finite.median()) if len(finite) else "no density"
             tried = count_text(int(rows["num_levels"].max()), "level")
+            tried = f"up to {tried} tried"
             counts.append(f"{name} {len(finite)} of {len(rows)} pairs, median {median} ({tried})")
     return Section(
         title="Lowest density that transfers",
-        text=[f"Of the levels tried, some transfers: {'; '.join(counts)}."]
+        text=[VIABLE, f"Transfer at the densest level or further: {'; '.join(counts)}."]
         if counts
         else ["None was tried."],
         figures=figures.get("minimal_density", []),
         head=SCORE_HEAD,
         rows=_score_cells(_scores_of(tables, "minimal_density", "directed")),
-        note="From all levels that were trained; random masks and re-initialised tickets are held "
-        "to the same mark, the target's own ticket. Distances: shares at all densities, masks at "
-        "the sparsest compared level, the others as above.",
+        note="From all levels that were trained and count; random masks and re-initialised tickets "
+        "are held to the same mark, the target's own ticket. Distances: shares at all densities, "
+        "masks at the sparsest compared level, the others as above.",
     )
 
 

@@ -24,9 +24,15 @@ from experiments.transfer_predictors import (
 from imp_rg.config import require
 from imp_rg.io.files import read_csv, read_json, write_csv
 from imp_rg.plots.style import Frame
-from imp_rg.rg import MinimalDensity, TransferOutcomes, minimal_density, transfer_outcomes
+from imp_rg.rg import (
+    MinimalDensity,
+    TransferOutcomes,
+    minimal_density,
+    transfer_outcomes,
+    viable_levels,
+)
 from imp_rg.rg.stats import SeedInterval, t_interval
-from imp_rg.types import Float
+from imp_rg.types import Float, Int
 
 COLUMNS = ("target", "source", "kind", "level", "density", "seed", "test_metric")
 KINDS = ("ticket", "random", "reinit", "dense")
@@ -62,6 +68,17 @@ class Cells:
     def own(self, kind: str, level: int) -> Float[np.ndarray, "target seed"]:
         """Where source and target are the same task. House definition."""
         return np.einsum("ttn->tn", self.metric(kind, level))
+
+    def num_viable(self) -> Int[np.ndarray, " target"]:
+        """Levels, from the densest, with something to transfer, see `viable_levels`.
+
+        The worst random or re-initialised ticket says what a network scores that learns nothing.
+        """
+        own = [self.own("ticket", level).mean(axis=-1) for level in self.density]
+        controls = self.table[self.table["kind"].isin(["random", "reinit"])]
+        cells = controls.groupby(["target", "source", "kind", "level"])["test_metric"].mean()
+        floor = cells.groupby("target").min().reindex(list(self.tasks)).to_numpy(float)
+        return viable_levels(np.array(own), self.own("dense", 0).mean(axis=-1), floor)
 
     def outcomes(
         self, level: int, *, kind: str = "ticket", ci_level: float = 0.95
@@ -232,17 +249,20 @@ def _outcome_rows(
 
 
 def minimal_rows(cells: Cells) -> Frame:
-    """The lowest density that transfers, of tickets and of the controls, from all trained levels.
+    """The lowest density that transfers, of tickets and of the controls, from all viable levels.
 
     A pair needs the target's own ticket at a level; levels without are not looked at.
     """
+    num_viable = cells.num_viable()
     columns = ["source", "target", "kind", "level", "density", "is_bound", "is_monotone"]
     rows = []
     for kind in ("ticket", "random", "reinit"):
         outcomes = {level: cells.outcomes(level, kind=kind) for level in cells.density}
         for source, target in np.ndindex(len(cells.tasks), len(cells.tasks)):
             if source != target:
-                found = _minimal(cells, outcomes, (source, target))
+                levels = list(outcomes)[: num_viable[target]]
+                viable = {level: outcomes[level] for level in levels}
+                found = _minimal(cells, viable, (source, target))
                 if found is not None:
                     names = cells.tasks[source], cells.tasks[target]
                     rows.append([*names, kind, *found])
@@ -265,9 +285,8 @@ def _minimal(
 
 
 def minimal_matrix(minimal: Frame, tasks: tuple[str, ...]) -> Float[np.ndarray, "source target"]:
-    """Minimal densities of tickets; infinite where none transfers, NaN where it is not defined."""
+    """Minimal densities of tickets; infinite where none transfers, NaN where there is none."""
     matrix = np.full((len(tasks), len(tasks)), np.nan)
     for row in minimal[minimal["kind"] == "ticket"].to_dict("records"):
-        if row["is_monotone"]:
-            matrix[tasks.index(row["source"]), tasks.index(row["target"])] = row["density"]
+        matrix[tasks.index(row["source"]), tasks.index(row["target"])] = row["density"]
     return matrix

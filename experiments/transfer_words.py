@@ -255,15 +255,13 @@ def _minimal_sentence(tables: TransferTables) -> str:
     rows = tables.minimal[tables.minimal["kind"] == "ticket"]
     if not len(rows):
         return ""
-    is_defined = rows["is_monotone"].astype(bool)
-    never = np.isinf(rows["density"]) & is_defined
-    bound = rows["is_bound"].astype(bool) & is_defined
+    never, bound = np.isinf(rows["density"]), rows["is_bound"].astype(bool)
     counts = {
-        "{} transfer down to some level": is_defined & ~never & ~bound,
-        "{} still at the sparsest one tried": bound,
+        "{} transfer down to some level": ~never & ~bound,
+        "{} down to the sparsest one tried": bound,
         "{} at none": never,
-        "for {} it is not defined, as a denser ticket fails where a sparser one transfers": (
-            ~is_defined
+        "after the first failure {} transfer again, so noise decides where it lies": (
+            ~rows["is_monotone"].astype(bool)
         ),
     }
     parts = [text.format(which.sum()) for text, which in counts.items() if which.any()]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from imp_rg import data
 from imp_rg.data import load
 from imp_rg.data.arrays import Splits
 from imp_rg.data.derived import GROUPINGS, split_name, transform_splits
@@ -198,3 +199,9 @@ def test_classes_without_images_are_refused():
     splits = splits._replace(y_test=np.zeros_like(splits.y_test))
     with pytest.raises(ValueError, match="some test images must be left"):
         derive("classes=1-3", splits)
+
+
+def test_permuted_pixels_are_not_cropped(monkeypatch):
+    monkeypatch.setattr(data, "load_tfds", lambda name, data_dir: small_splits())
+    assert load("cifar10").augment == load("cifar10+group=animal-vehicle").augment == "flip_crop"
+    assert load("cifar10+permute").augment == "none"

@@ -8,7 +8,13 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from imp_rg.rg import leave_one_task_out, minimal_density, score_predictor, transfer_outcomes
+from imp_rg.rg import (
+    leave_one_task_out,
+    minimal_density,
+    score_predictor,
+    transfer_outcomes,
+    viable_levels,
+)
 from imp_rg.rg.transfer_matrix import mantel_test, rank_correlation
 
 OFF = ~np.eye(8, dtype=bool)
@@ -406,9 +412,10 @@ def test_curves_that_are_not_monotone():
     transfers_fn, asked = counting(ends_disagree)
     found = minimal_density(transfers_fn, density)
     assert asked == [0, 8] and not found.is_monotone
-    assert (found.level, found.is_bound) == (8, True)
     of_all = minimal_density(ends_disagree, density)
-    assert not of_all.is_monotone and of_all.level == 8
+    for result in (found, of_all):
+        assert not result.is_monotone and not result.is_bound
+        assert (result.level, result.density) == (None, np.inf)
 
     rng = np.random.default_rng(16)
     for _ in range(50):  # ends in order, anything between: the search finds some border
@@ -419,9 +426,16 @@ def test_curves_that_are_not_monotone():
         )
         assert found.level is not None and of_all.level is not None
         assert bumpy[found.level] and not bumpy[found.level + 1] and found.is_monotone
-        assert found.level <= of_all.level
-        assert of_all.level == np.max(np.flatnonzero(bumpy))
-        assert of_all.is_monotone == bumpy[: of_all.level].all()
+        assert of_all.level <= found.level
+        assert of_all.level == np.argmin(bumpy) - 1
+        assert of_all.is_monotone == (not bumpy[of_all.level + 1 :].any())
+
+
+def test_viable_levels_end_where_the_own_ticket_loses_half_of_what_dense_gains():
+    own = np.array([[97.0, 60, 9, 80], [54, 60, 9, 51], [53, 60, 9, 90]])
+    dense, floor = np.array([98.0, 62, 11, 98]), np.array([10.0, 60, 10, 10])
+    # Falls below 54 at the third; gains 2 points only; learns nothing; comes back too late.
+    assert viable_levels(own, dense, floor).tolist() == [2, 0, 0, 1]
 
 
 def test_minimal_densities_are_scored_like_losses_even_if_infinite():

@@ -169,11 +169,11 @@ def test_minimal_density_by_hand(folder, planted):
             lost = np.mean(own - metrics(folder, source=source, **cell))
             is_near.append(lost <= max(1, 2 * stats.sem(own)) + 1e-9)
         row = row_of(planted.minimal, source=source, target=target, kind="ticket")
-        last = max((i for i in range(4) if is_near[i]), default=None)
+        num_near = is_near.index(False) if False in is_near else 4
         assert row["num_levels"] == 4
-        assert row["density"] == (np.inf if last is None else DENSITY[levels[last]])
-        assert row["is_bound"] == is_near[-1]
-        assert row["is_monotone"] == (last is None or all(is_near[: last + 1]))
+        assert row["density"] == (DENSITY[levels[num_near - 1]] if num_near else np.inf)
+        assert row["is_bound"] == (num_near == 4)
+        assert row["is_monotone"] == (not any(is_near[num_near:]))
     random_rows = planted.minimal[planted.minimal["kind"] == "random"]
     assert len(random_rows) == 56 and np.isinf(random_rows["density"]).all()
 

@@ -10,6 +10,9 @@ from imp_rg.rg.joint_law import JointLaw as JointLaw
 from imp_rg.rg.joint_law import fit_joint_law as fit_joint_law
 from imp_rg.rg.linear import LinearFlow as LinearFlow
 from imp_rg.rg.linear import fit_linear_flow as fit_linear_flow
+from imp_rg.rg.minimal_density import MinimalDensity as MinimalDensity
+from imp_rg.rg.minimal_density import minimal_density as minimal_density
+from imp_rg.rg.minimal_density import viable_levels as viable_levels
 from imp_rg.rg.nulls import Excess as Excess
 from imp_rg.rg.nulls import NullFlow as NullFlow
 from imp_rg.rg.nulls import excess as excess
@@ -27,9 +30,7 @@ from imp_rg.rg.spectrum import measure_spectrum as measure_spectrum
 from imp_rg.rg.stats import SeedInterval as SeedInterval
 from imp_rg.rg.stats import mean_is_zero_p as mean_is_zero_p
 from imp_rg.rg.stats import t_interval as t_interval
-from imp_rg.rg.transfer_matrix import MinimalDensity as MinimalDensity
 from imp_rg.rg.transfer_matrix import TransferOutcomes as TransferOutcomes
-from imp_rg.rg.transfer_matrix import minimal_density as minimal_density
 from imp_rg.rg.transfer_matrix import transfer_outcomes as transfer_outcomes
 from imp_rg.rg.universality import Comparison as Comparison
 from imp_rg.rg.universality import PairDifference as PairDifference

@@ -1,12 +1,11 @@
-"""Matrices over pairs of tasks: which tickets transfer, how sparse, and what goes with that.
+"""Matrices over pairs of tasks: which tickets transfer, and what goes with that.
 
 In: metrics of source tickets trained on target tasks, in percent, with their controls, at one
-density. Out: `TransferOutcomes`. Also the lowest density at which a ticket still transfers, and the
-correlation of two such matrices with Mantel's test, on which `prediction` builds.
+density. Out: `TransferOutcomes`. Also the correlation of two such matrices with Mantel's test, on
+which `prediction` builds.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -74,26 +73,6 @@ class TransferOutcomes:
         return int(self.saturated.sum())
 
 
-@dataclass(frozen=True, kw_only=True)
-class MinimalDensity:
-    """The lowest density at which a ticket still transfers.
-
-    Attributes:
-      level: The last level that transfers, as far as looked at; None if none does.
-      density: Its density; infinite if no level transfers, so that it sorts behind all others.
-      is_bound: Whether the lowest density tried transfers: the true minimum may be lower.
-      is_monotone: Whether every level looked at agrees that denser tickets transfer too. If not,
-        "the" minimal density is not defined, and `density` is only the lowest that was seen.
-      num_evaluations: Levels looked at.
-    """
-
-    level: int | None
-    density: float
-    is_bound: bool
-    is_monotone: bool
-    num_evaluations: int
-
-
 def transfer_outcomes(
     transferred: Float[np.ndarray, "source target seed"],
     own: Float[np.ndarray, "target seed"],
@@ -146,42 +125,6 @@ def transfer_outcomes(
         saturated=is_pair & is_saturated,
         counted=is_pair & is_known & ~is_saturated,
     )
-
-
-def minimal_density(
-    transfers: Callable[[int], bool] | Bool[np.ndarray, " level"],
-    density: Float[np.ndarray, " level"],
-) -> MinimalDensity:
-    """Finds the lowest density that transfers, from all levels or by halving those in between.
-
-    The search takes for granted that a ticket transfers down to some density and at none below.
-    Then the result is that of all levels, after at most 2 + log2(number of levels) of them, rounded
-    up. If the densest level fails but the sparsest transfers it stops there and says so
-    (`is_monotone` False). A dip or a bump in between goes unnoticed by the search: what it finds
-    then transfers while the next level does not.
-
-    Args:
-      transfers: Whether the ticket of each level transfers: all of them, or a function of the index
-        into `density`, asked once for each level that the search needs.
-      density: Density of each level, falling.
-
-    Returns:
-      The `MinimalDensity`.
-
-    Raises:
-      ValueError: If `density` does not fall or is not in (0, 1], or the lengths differ.
-
-    References:
-      House definition.
-    """
-    density = _check_density(density)
-    if callable(transfers):
-        return _lowest(_search(transfers, len(density)), density)
-    of_level = np.asarray(transfers, bool)
-    require(
-        of_level.shape == density.shape, "transfers", "must have one value a level", of_level.shape
-    )
-    return _lowest(dict(enumerate(of_level.tolist())), density)
 
 
 def mantel_test(
@@ -243,29 +186,6 @@ def in_batches(tasks: np.ndarray) -> list[np.ndarray]:
     return np.array_split(tasks, math.ceil(tasks.size * tasks.shape[1] / _MAX_CELLS))
 
 
-def _search(transfers_fn: Callable[[int], bool], num_levels: int) -> dict[int, bool]:
-    """The levels that halving looks at."""
-    first, last = 0, num_levels - 1
-    seen = {level: bool(transfers_fn(level)) for level in range(0, num_levels, max(last, 1))}
-    if seen[first] and not seen[last]:
-        while last - first > 1:
-            middle = (first + last) // 2
-            seen[middle] = bool(transfers_fn(middle))
-            first, last = (middle, last) if seen[middle] else (first, middle)
-    return seen
-
-
-def _lowest(seen: dict[int, bool], density: np.ndarray) -> MinimalDensity:
-    level = max((level for level, transfers in seen.items() if transfers), default=None)
-    return MinimalDensity(
-        level=level,
-        density=np.inf if level is None else float(density[level]),
-        is_bound=level == len(density) - 1,
-        is_monotone=level is None or all(seen[denser] for denser in seen if denser < level),
-        num_evaluations=len(seen),
-    )
-
-
 def _check_metrics(
     transferred: np.ndarray, own: np.ndarray, dense: np.ndarray, random_mask: np.ndarray
 ) -> None:
@@ -287,12 +207,3 @@ def _check_metrics(
     # Fractions would pass for points and make every cell saturated.
     top = np.max(dense, where=~np.isnan(dense), initial=-np.inf)
     require(top > 1 or top == -np.inf, "dense", "must be in percent", f"at most {top:g}")
-
-
-def _check_density(density: np.ndarray) -> np.ndarray:
-    density = np.asarray(density, float)
-    is_series = density.ndim == 1 and len(density) > 0
-    require(is_series, "density", "must have one value a level", density.shape)
-    is_falling = bool(np.all(np.diff(density) < 0) and 0 < density[-1] and density[0] <= 1)
-    require(is_falling, "density", "must fall inside (0, 1]", density.tolist())
-    return density

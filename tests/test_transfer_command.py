@@ -1,0 +1,453 @@
+"""The transfer experiment: which cells, trained on what, kept through kills, added to."""
+
+import dataclasses
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from language_inputs import write_checkpoint, write_tasks
+from rich.console import Console
+from small_run import start
+
+from experiments import cli, transfer, transfer_page
+from experiments.transfer_cells import COLUMNS, Cell, CellTable, CellTrainer, plan_cells
+from experiments.transfer_config import PRESETS, Config, task_folder
+from experiments.transfer_search import does_transfer, search_minimal_densities
+from experiments.transfer_tasks import prepare_tasks
+from imp_rg.io.files import read_csv, read_json
+from imp_rg.io.runs import ticket_path
+from imp_rg.io.tickets import read_ticket
+from imp_rg.pytree import to_flat
+from imp_rg.rg.minimal_density import minimal_density
+
+TASKS = ("digits", "digits+group=odd-even", "digits+permute")
+FLAGS = (
+    *("--model", "lenet8-8", "--seeds", "2", "--levels", "4", "--levels-compared", "2", "4"),
+    *("--num-steps", "12", "--rewind-step", "0", "--batch-size", "32"),
+)
+SEEDS = (0, 1)
+
+
+def parse(*flags, tasks=TASKS):
+    return cli.parse(PRESETS, [*FLAGS, "--tasks", *tasks, *flags], prog="transfer")
+
+
+def run(out, *flags, tasks=TASKS):
+    """Runs the experiment here, without its page."""
+    with mock.patch.object(transfer_page, "report", return_value="page"):
+        return transfer.run(parse(*flags, "--out", str(out), tasks=tasks))
+
+
+@functools.cache
+def finished():
+    """A finished experiment, made once for all tests; they read it or copy it."""
+    return run(Path(tempfile.mkdtemp(prefix="imp_rg_test_")) / "transfer")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return shutil.copytree(finished(), tmp_path / "copy")
+
+
+def cells_of(folder):
+    return read_csv(folder / "cells.csv")
+
+
+def make_trainer(folder, tasks=TASKS):
+    config = parse(tasks=tasks)
+    prepared = prepare_tasks(config, folder, Console(quiet=True))
+    return CellTrainer(config, prepared), prepared
+
+
+def counting(calls):
+    """Records the cells that are trained."""
+    train = CellTrainer.train
+    return mock.patch.object(
+        CellTrainer, "train", lambda self, cell: (calls.append(cell), train(self, cell))[1]
+    )
+
+
+def test_every_cell_is_there_once_with_its_density():
+    cells = cells_of(finished())
+    assert tuple(cells.columns) == COLUMNS
+    assert not cells.duplicated([*Cell._fields, "seed"]).any()
+    counts = cells.groupby("kind").size()
+    # Three targets, two seeds: dense once, tickets of 3 sources at 4 levels, controls at 2.
+    assert counts.to_dict() == {"dense": 6, "random": 36, "reinit": 36, "ticket": 72}
+    assert (cells["source"] == cells["target"])[cells["kind"] == "dense"].all()
+    # 64 x 8 and 8 x 8 weights, of which a fifth is removed at every level, rounded.
+    expected = {0: 576, 1: 461, 2: 369, 3: 295, 4: 236}
+    for level, kept in expected.items():
+        assert (cells["density"][cells["level"] == level] == kept / 576).all()
+    assert cells["test_metric"].between(0, 100).all()
+
+
+def test_config_names_tasks_levels_and_seeds():
+    config = read_json(finished() / "config.json")
+    assert config["experiment"] == "transfer" and config["tasks"] == list(TASKS)
+    assert config["levels_compared"] == [2, 4] and config["seeds"] == 2
+    assert read_json(finished() / "environment.json")["finished"] is True
+
+
+def test_rows_stand_in_the_order_of_the_tasks():
+    cells = cells_of(finished())
+    kinds = ["dense", "ticket", "random", "reinit"]
+    keys = [
+        (TASKS.index(r["target"]), TASKS.index(r["source"]), kinds.index(r["kind"]), r["level"])
+        for r in cells.to_dict("records")
+    ]
+    assert keys == sorted(keys)
+
+
+def test_one_seed_starts_all_tasks_from_the_same_body():
+    tickets = [
+        to_flat(read_ticket(ticket_path(finished() / "sources" / task_folder(t), 1, 0)).rewind)
+        for t in TASKS
+    ]
+    body = [path for path in tickets[0] if "head" not in path]
+    assert len(body) == 4
+    for other in tickets[1:]:
+        for path in body:
+            np.testing.assert_array_equal(other[path], tickets[0][path])
+    assert tickets[1]["params/head/kernel"].shape == (8, 2)
+
+
+def test_head_is_not_pruned_in_the_sources():
+    ticket = read_ticket(ticket_path(finished() / "sources" / "digits", 0, 4))
+    masks = to_flat(ticket.masks)
+    assert masks["head/kernel"].all() and not masks["dense1/kernel"].all()
+
+
+@pytest.mark.parametrize("kind", ["ticket", "reinit"])
+def test_a_cell_is_the_source_ticket_with_the_head_of_the_target(kind):
+    """Assembled by hand from the files, then trained."""
+    cell = Cell("digits+group=odd-even", "digits+permute", kind, 2)
+    trainer, tasks = make_trainer(finished())
+    target = tasks[1]
+    seen = []
+    retrain = target.trainer.retrain
+    spy = target.trainer._replace(retrain=lambda *a: (seen.append(a), retrain(*a))[1])
+    trainer._tasks[cell.target] = target._replace(trainer=spy)
+    metrics = trainer.train(cell)
+    folder = finished() / "sources" / "digits+permute"
+    keys, start_from, masks, _ = seen[0]
+    fresh = trainer._tasks["digits+group=odd-even"].setup.shapes
+    for row in range(2):
+        ticket = read_ticket(ticket_path(folder, row, 2))
+        given, mask = (
+            to_flat(jax.tree.map(lambda x, row=row: x[row], tree))
+            for tree in (start_from.params, masks)
+        )
+        for path, kept in to_flat(ticket.masks).items():
+            if path.startswith("head/"):
+                assert mask[path].all() and given[path].shape == fresh["head"][path[5:]].shape
+            else:
+                np.testing.assert_array_equal(mask[path], kept)
+                is_same = np.array_equal(given[path], to_flat(ticket.rewind.params)[path])
+                assert is_same == (kind == "ticket" or path.endswith("bias"))
+    variables, _ = retrain(jax.random.clone(keys), start_from, masks, target.setup.train_data)
+    np.testing.assert_array_equal(
+        metrics, target.trainer.measure(variables, target.setup.test_data)
+    )
+    table = CellTable(finished() / "cells.csv", SEEDS)
+    np.testing.assert_array_equal(table[cell], metrics)
+
+
+def test_cells_of_a_target_share_head_and_order_and_differ_between_seeds():
+    trainer, tasks = make_trainer(finished())
+    seen = []
+    retrain = tasks[0].trainer.retrain
+    spy = tasks[0].trainer._replace(retrain=lambda *a: (seen.append(a), retrain(*a))[1])
+    trainer._tasks["digits"] = tasks[0]._replace(trainer=spy)
+    for source, kind, level in (("digits", "ticket", 1), ("digits+permute", "random", 4)):
+        trainer.train(Cell("digits", source, kind, level))
+    (keys, first, _, _), (other_keys, second, _, _) = seen
+    np.testing.assert_array_equal(jax.random.key_data(keys), jax.random.key_data(other_keys))
+    head, other = (np.asarray(v.params["head"]["kernel"]) for v in (first, second))
+    np.testing.assert_array_equal(head, other)
+    assert not np.array_equal(head[0], head[1])
+
+
+def test_targets_of_one_shape_share_a_compiled_program(copy):
+    trainer, tasks = make_trainer(copy)
+    assert tasks[0].trainer is tasks[2].trainer is not tasks[1].trainer
+    compiled = []
+
+    def listen(event, duration_secs, **_):
+        if "backend_compile" in event:
+            compiled.append(duration_secs)
+
+    trainer.train(Cell("digits", "digits", "ticket", 1))
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for level in (2, 3):
+            trainer.train(Cell("digits", "digits", "ticket", level))
+        trainer.train(Cell("digits+permute", "digits", "ticket", 1))
+        assert not compiled
+        trainer.train(Cell("digits+group=odd-even", "digits", "ticket", 1))
+        assert compiled
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
+def test_finished_experiment_reports_at_once(copy, capsys):
+    before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    with mock.patch.object(transfer, "prepare_tasks", side_effect=AssertionError):
+        run(copy)
+    assert "already finished; reporting again" in capsys.readouterr().out
+    assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
+
+
+def test_estimate_comes_first(tmp_path, capsys, copy):
+    (copy / "cells.csv").unlink()
+    run(copy)
+    said = capsys.readouterr().out
+    assert "3 tasks: 0 sources of 5 levels and 75 cells to train, 150 networks; about" in said
+    assert (copy / "cells.csv").read_bytes() == (finished() / "cells.csv").read_bytes()
+
+
+def test_added_task_trains_only_what_is_new(copy):
+    calls, new = [], "digits+classes=0-4"
+    sources = {p: p.read_bytes() for p in (copy / "sources").rglob("*") if p.is_file()}
+    with counting(calls):
+        run(copy, tasks=(new,) + TASKS[:1])  # others stay
+    assert len(calls) == len(set(calls)) and all(new in cell[:2] for cell in calls)
+    # A target with 4 sources, and a source of 3 targets, each at 4 levels and 2 x 2 controls.
+    assert len(calls) == 1 + 4 * 8 + 3 * 8
+    before = {tuple(r) for r in cells_of(finished()).itertuples(index=False)}
+    after = {tuple(r) for r in cells_of(copy).itertuples(index=False)}
+    assert before < after and len(after) == len(before) + 2 * len(calls)
+    assert read_json(copy / "config.json")["tasks"] == [*TASKS, new]
+    assert all(path.read_bytes() == content for path, content in sources.items())
+
+
+def test_added_level_trains_only_its_controls(copy):
+    calls = []
+    with counting(calls):
+        run(copy, "--levels-compared", "3")
+    assert {cell.level for cell in calls} == {3} and len(calls) == 3 * 3 * 2
+    assert read_json(copy / "config.json")["levels_compared"] == [2, 3, 4]
+
+
+def test_killed_experiment_ends_with_the_same_bits(tmp_path):
+    out = tmp_path / "killed"
+    for count in (5, 40):
+        flags = (*FLAGS, "--tasks", *TASKS, "--out", str(out))
+        child = start("tests/kill_transfer.py", str(count), *flags)
+        output = child.communicate(timeout=300)
+        assert child.returncode == -9, output
+        assert not (out / "cells.csv").read_bytes().endswith(b"\n")
+    calls = []
+    with counting(calls):
+        run(out)
+    assert len(calls) == 75 - 4 - 39  # the cells that were being written are lost, no others
+    assert (out / "cells.csv").read_bytes() == (finished() / "cells.csv").read_bytes()
+
+
+def test_a_table_cut_anywhere_keeps_whole_cells_only(tmp_path):
+    whole = tmp_path / "whole.csv"
+    table = CellTable(whole, SEEDS)
+    cells = [Cell("a", "b,c", "ticket", 1), Cell("a", "a", "dense", 0)]
+    for cell in cells:
+        table.add(cell, 0.5, np.array([1 / 3, np.nan]))
+    content = whole.read_bytes()
+    ends = [content.index(b"\n") + 1, content.rindex(b"a,a,dense,0,0.5,0"), len(content)]
+    sizes = {0, *range(1, len(content), 11), *ends, *(end - 1 for end in ends)}
+    for size in sorted(sizes):
+        path = tmp_path / "cut.csv"
+        path.write_bytes(content[:size])
+        cut = CellTable(path, SEEDS)
+        assert [cell in cut for cell in cells] == [size >= ends[1], size >= ends[2]]
+        for cell in cells:
+            if cell not in cut:
+                cut.add(cell, 0.5, np.array([1 / 3, np.nan]))
+        assert path.read_bytes() == content
+        np.testing.assert_array_equal(CellTable(path, SEEDS)[cells[0]], [1 / 3, np.nan])
+
+
+def test_foreign_table_is_refused(tmp_path):
+    (tmp_path / "cells.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="must have the columns target, source"):
+        CellTable(tmp_path / "cells.csv", SEEDS)
+
+
+def test_seed_without_a_ticket_is_nan_and_the_other_goes_on(copy):
+    cell = Cell("digits", "digits+permute", "ticket", 4)
+    ticket_path(copy / "sources" / "digits+permute", 0, 4).unlink()
+    trainer, _ = make_trainer(copy)
+    found = trainer.train(cell)
+    assert np.isnan(found[0]) and np.isfinite(found[1])
+    ticket_path(copy / "sources" / "digits+permute", 1, 4).unlink()
+    assert np.isnan(make_trainer(copy)[0].train(cell)).all()
+
+
+def test_loss_that_is_not_finite_is_nan():
+    trainer, tasks = make_trainer(finished())
+    scheme = tasks[0].trainer
+
+    def retrain(*args):
+        variables, info = scheme.retrain(*args)
+        return variables, info._replace(is_finite=jnp.array([True, False]))
+
+    trainer._tasks["digits"] = tasks[0]._replace(trainer=scheme._replace(retrain=retrain))
+    found = trainer.train(Cell("digits", "digits", "ticket", 1))
+    assert np.isfinite(found[0]) and np.isnan(found[1])
+
+
+def test_search_finds_what_the_grid_of_all_levels_says(tmp_path, copy):
+    grid = CellTable(finished() / "cells.csv", SEEDS)
+    (copy / "cells.csv").unlink()
+    run(copy, "--minimal-density", "search", "--levels-compared", "4")
+    table = CellTable(copy / "cells.csv", SEEDS)
+    config = parse("--minimal-density", "search")
+    trainer, _ = make_trainer(copy)
+    density = np.array(
+        [trainer.density(Cell("digits", "digits", "ticket", n)) for n in range(1, 5)]
+    )
+    calls = []
+    with counting(calls):
+        found = search_minimal_densities(config, trainer, table, 1)
+    assert not calls  # the experiment has searched already
+    compared = 0
+    for (source, target), result in found.items():
+        transfers = [
+            does_transfer(
+                grid[Cell(target, source, "ticket", n)], grid[Cell(target, target, "ticket", n)]
+            )
+            for n in range(1, 5)
+        ]
+        brute = minimal_density(np.array(transfers), density)
+        if brute.is_monotone:
+            assert (result.level, result.density) == (brute.level, brute.density)
+            compared += 1
+    assert compared >= 3
+
+
+def test_search_trains_fewer_cells():
+    config = parse("--minimal-density", "search", "--levels-compared", "4")
+    planned = [plan_cells(c, "digits") for c in (config, parse("--levels-compared", "4"))]
+    own = [cell for cell in planned[0] if cell.source == "digits" and cell.kind == "ticket"]
+    assert [cell.level for cell in own] == [1, 2, 3, 4] and set(planned[0]) < set(planned[1])
+
+
+@pytest.mark.parametrize(
+    ("ticket", "own", "answer"),
+    [
+        ([90.0, 92.0], [91.0, 92.0], True),
+        ([88.0, 89.0], [91.0, 91.0], False),
+        ([80.0, 92.0], [82.0, 92.0], True),  # two standard errors of its own ticket are 10 points
+        ([np.nan, np.nan], [91.0, 92.0], False),
+    ],
+)
+def test_transfers_is_within_the_margin_of_the_own_ticket(ticket, own, answer):
+    assert does_transfer(np.array(ticket), np.array(own)) is answer
+
+
+@pytest.mark.parametrize(
+    ("flags", "tasks", "words"),
+    [
+        ((), ("digits",), ["tasks", "at least 2"]),
+        ((), ("digits", "digits"), ["tasks", "different"]),
+        ((), ("digits", "digits+noize=1"), ["'noize'", "nearest: noise"]),
+        ((), ("digits", "digits+resize=16"), ["(8, 8, 1)", "(16, 16, 1)", "--resize N"]),
+        ((), ("digits", "text:rte"), ["tasks", "all images or all text:NAME"]),
+        (("--levels-compared", "5"), TASKS, ["levels_compared", "1 to 4", "density of 0.41"]),
+        (("--levels-compared", "2", "2"), TASKS, ["levels_compared", "different"]),
+        (("--levels", "40", "--levels-compared", "40"), TASKS, ["levels", "got 40"]),
+        (("--redrawn", "tail/*"), TASKS, ["redrawn", "must match", "tail"]),
+        (("--model", "lenat8"), TASKS, ["model", "nearest"]),
+        (("--resize", "0"), TASKS, ["resize", "at least 1"]),
+        (("--seeds", "0"), TASKS, ["seeds", "at least 1"]),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_folder(
+    tmp_path, monkeypatch, capsys, flags, tasks, words
+):
+    out = tmp_path / "refused"
+    monkeypatch.setattr("sys.argv", ["transfer", *FLAGS, *flags, "--tasks", *tasks, f"--out={out}"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(transfer.run, PRESETS, prog="transfer")
+    message = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and not out.exists()
+    assert message.startswith("error: ") and "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_resize_makes_other_sizes_fit(tmp_path):
+    config = parse("--resize", "8", tasks=("digits", "digits+resize=16"))
+    tasks = prepare_tasks(config, tmp_path, Console(quiet=True))
+    shapes = {task.setup.train_data.x.shape for task in tasks}
+    assert shapes == {(1437, 8, 8, 1)}
+
+
+def test_folder_of_other_settings_is_refused_and_kept(copy):
+    before = (copy / "cells.csv").read_bytes()
+    with pytest.raises(ValueError, match="num_steps 12 there, 13 here"):
+        run(copy, "--num-steps", "13")
+    assert (copy / "cells.csv").read_bytes() == before
+
+
+def test_fresh_throws_the_cells_away(copy):
+    calls = []
+    with counting(calls):
+        run(copy, "--fresh", tasks=TASKS[:2])
+    assert len(calls) == 2 * (1 + 2 * 8)
+    assert read_json(copy / "config.json")["tasks"] == list(TASKS[:2])
+
+
+def test_folders_of_tasks_are_names_without_slashes():
+    assert task_folder("digits+group=0-2_3-5") == "digits+group=0-2_3-5"
+    assert task_folder("npz:/data/a b.npz+invert") == "npz__data_a_b.npz+invert"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_plan_three_levels_or_more(name):
+    preset = PRESETS[name]
+    assert len(preset.levels_compared) >= 3
+    num_tasks, num_levels = len(preset.task_names), len(preset.ticket_levels)
+    own = preset.levels - num_levels
+    per_target = 1 + num_tasks * (num_levels + 2 * len(preset.levels_compared)) + own
+    assert len(plan_cells(preset, preset.task_names[0])) == per_target
+
+
+def test_networks_with_convolutions_have_fewer_tasks_by_default():
+    assert len(Config().task_names) >= 8 > len(Config(model="resnet14").task_names) >= 4
+    assert dataclasses.replace(Config(), tasks=TASKS).task_names == TASKS
+    assert not pd.isna(Config().levels)
+
+
+def test_text_tasks_go_through_the_same_code(tmp_path):
+    """The checkpoint under the source's masks, with a fresh head (protocol of BERT tickets)."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    tasks = ("text:mrpc", "text:wnli")
+    flags = (
+        *("--preset", "text", "--seeds", "1", "--levels", "2", "--levels-compared", "2"),
+        *("--minimal-density", "none", "--text.source", f"jsonl:{write_tasks(tmp_path / 'texts')}"),
+        *("--text.checkpoint", str(checkpoint), "--text.max-length", "24"),
+        *("--text.train.batch-size", "8", "--text.train.epochs", "1", "--tasks", *tasks),
+    )
+    config = cli.parse(PRESETS, flags, prog="transfer")
+    with mock.patch.object(transfer_page, "report", return_value="page"):
+        out = transfer.run(dataclasses.replace(config, out=tmp_path / "out"))
+    cells = cells_of(out)
+    assert len(cells) == 2 * (1 + 2 * 3) and cells["test_metric"].between(0, 100).all()
+    prepared = prepare_tasks(config, out, Console(quiet=True))
+    trainer, seen = CellTrainer(config, prepared), []
+    retrain = prepared[0].trainer.retrain
+    spy = prepared[0].trainer._replace(retrain=lambda *a: (seen.append(a), retrain(*a))[1])
+    trainer._tasks["text:mrpc"] = prepared[0]._replace(trainer=spy)
+    trainer.train(Cell("text:mrpc", "text:wnli", "ticket", 2))
+    ticket = read_ticket(ticket_path(out / "sources" / "text_wnli", 0, 2))
+    _, given, masks, _ = seen[0]
+    given, masks = to_flat(given.params), to_flat(masks)
+    for path, kept in to_flat(ticket.masks).items():
+        np.testing.assert_array_equal(masks[path][0], kept)
+        is_same = np.array_equal(given[path][0], to_flat(ticket.rewind.params)[path])
+        assert is_same != (path == "head/kernel"), path
