@@ -238,10 +238,11 @@ def _minimal(tables: TransferTables, figures: dict[str, list]) -> Section:
         rows = tables.minimal[tables.minimal["kind"] == kind]
         if len(rows):
             finite = rows.loc[np.isfinite(rows["density"]), "density"]
-            median = percent_text(finite.median()) if len(finite) else "no density"
+            median = f", median {percent_text(finite.median())}" if len(finite) else ""
             tried = count_text(int(rows["num_levels"].max()), "level")
-            tried = f"up to {tried} tried"
-            counts.append(f"{name} {len(finite)} of {len(rows)} pairs, median {median} ({tried})")
+            counts.append(
+                f"{name} {len(finite)} of {len(rows)} pairs{median} (up to {tried} tried)"
+            )
     return Section(
         title="Lowest density that transfers",
         text=[VIABLE, f"Transfer at the densest level or further: {'; '.join(counts)}."]
