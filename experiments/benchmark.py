@@ -4,6 +4,8 @@ Measures on this machine, in alternating repetitions, so that a drift of the mac
 
 * steps: milliseconds per seed and step of F, by driver, replicate strategy and number of seeds,
   beside the same step in PyTorch where it is installed (``pip install torch==2.13.0``, optional);
+* language: milliseconds per step of a BERT encoder, tokens a second, the share of what the
+  machine's matrix products allow, beside the same encoder in PyTorch;
 * pruning: exact global pruning (M), by route and number of weights;
 * reduction: M_i and P_i of 85 million weights.
 
@@ -44,6 +46,7 @@ from experiments.benchmark_cases import (
     prune_cases,
     step_cases,
 )
+from experiments.benchmark_language import EncoderSetup, encoder_cases, language_words
 from experiments.benchmark_rows import (
     Case,
     Ratio,
@@ -56,8 +59,9 @@ from experiments.benchmark_rows import (
 )
 from experiments.benchmark_torch import is_available
 from imp_rg.config import require
+from imp_rg.models.bert_config import BertConfig
 
-Part = Literal["steps", "pruning", "reduction"]
+Part = Literal["steps", "language", "pruning", "reduction"]
 Preset = Literal["smoke", "default"]
 
 Group = Callable[[], AbstractContextManager[list[Case]]]
@@ -75,6 +79,16 @@ LENET = StepSetup(
 TINY_RESNET = dataclasses.replace(RESNET_8, width=0.25, batch_size=8, num_steps=2)
 TINY_LENET = dataclasses.replace(
     LENET, model="lenet8", input_shape=(4, 4, 1), batch_size=8, num_steps=2
+)
+MINILM_SIZES = BertConfig(width=384, num_layers=6, intermediate_width=1536)
+MINILM = tuple(
+    EncoderSetup(encoder="MiniLM-like", config=MINILM_SIZES, length=length) for length in (64, 128)
+)
+TINY_ENCODER = EncoderSetup(
+    encoder="tiny encoder",
+    config=BertConfig(num_words=30, width=8, num_layers=1, num_heads=2, intermediate_width=16),
+    batch_size=4,
+    length=6,
 )
 
 
@@ -94,7 +108,7 @@ class Config:
     preset: Preset = "default"
     repeats: int = 7
     seeds: tuple[int, ...] = (1, 2, 3)
-    only: tuple[Part, ...] = ("steps", "pruning", "reduction")
+    only: tuple[Part, ...] = ("steps", "language", "pruning", "reduction")
     thorough: bool = False
     out: Path = Path("runs/benchmark")
 
@@ -109,6 +123,11 @@ class Config:
         """Networks whose steps are measured."""
         is_smoke = self.preset == "smoke"
         return (TINY_RESNET, TINY_LENET) if is_smoke else (RESNET_8, RESNET_32, LENET)
+
+    @property
+    def encoders(self) -> tuple[EncoderSetup, ...]:
+        """Encoders whose steps are measured, the longest inputs last."""
+        return (TINY_ENCODER,) if self.preset == "smoke" else MINILM
 
     @property
     def shapes(self) -> dict[str, Shapes]:
@@ -132,7 +151,7 @@ def run(config: Config) -> Path:
             new_rows, new_ratios = measure(cases, repeats=config.repeats)
         rows += new_rows
         ratios += new_ratios
-    judged = aims(rows, ratios)
+    judged = aims(rows, ratios) + language_words(rows, config.encoders, BertConfig())
     print_results(rows, ratios, judged, console)
     write_results(config.out, machine, rows, ratios, judged)
     console.print(f"written to {config.out}/benchmark.json and benchmark.md", highlight=False)
@@ -141,11 +160,14 @@ def run(config: Config) -> Path:
 
 def _groups(config: Config, console: Console) -> dict[str, Group]:
     groups: dict[str, Group] = {}
+    if {"steps", "language"} & set(config.only) and not is_available():
+        console.print("PyTorch is not installed: no comparison with it", highlight=False)
     if "steps" in config.only:
-        if not is_available():
-            console.print("PyTorch is not installed: no comparison with it", highlight=False)
         for setup in config.setups:
             groups[setup.name] = functools.partial(step_cases, setup, config.seeds)
+    if "language" in config.only:
+        for encoder in config.encoders:
+            groups[encoder.name] = functools.partial(encoder_cases, encoder)
     largest = list(config.shapes)[-1]
     if "pruning" in config.only:
         for name, shapes in config.shapes.items():

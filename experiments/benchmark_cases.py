@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark_rows import Case
-from experiments.benchmark_torch import TorchSeeds, TorchSpec, is_available
+from experiments.benchmark_torch import TorchSeeds, TorchSpec, is_available, make_step
 from imp_rg.blocks import BlockPartition
 from imp_rg.config import TrainConfig
 from imp_rg.data.augment import Augmentation
@@ -169,7 +169,7 @@ def _torch_cases(setup: StepSetup, cleanup: contextlib.ExitStack) -> list[Case]:
             is_augmented=setup.policy == "flip_crop",
             num_threads=num_threads,
         )
-        seeds = TorchSeeds(spec, num_seeds)
+        seeds = TorchSeeds(make_step, spec, num_seeds)
         cleanup.callback(seeds.close)
         case = Case(
             part="steps",

@@ -36,7 +36,7 @@ class Case(NamedTuple):
     """Something to time.
 
     Attributes:
-      part: ``steps``, ``pruning`` or ``reduction``.
+      part: ``steps``, ``language``, ``pruning`` or ``reduction``.
       name: Network or size, the same for all cases that are compared.
       how: Library and execution.
       num_seeds: Seeds that run at once.
@@ -64,7 +64,7 @@ class Row(NamedTuple):
       name: As of the case.
       how: As of the case.
       num_seeds: As of the case.
-      median: Wall time, per seed and step where the part is ``steps``.
+      median: Wall time, per seed and step where the part is ``steps`` or ``language``.
       minimum: Of the wall time.
       maximum: Of the wall time.
       cpu_median: CPU time of all threads and processes, likewise.

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 STAGE_CHANNELS = (16, 32, 64)
 PADDING = 4
 
+MakeStep = Callable[[Any, Any], Callable[[], Any]]
+"""`make_step(torch, spec)`, a function that takes one step; `spec.num_threads` is set before."""
+
 
 class TorchSpec(NamedTuple):
     """What one PyTorch seed trains; plain values, because they go to another process.
@@ -45,13 +48,15 @@ def is_available() -> bool:
 class TorchSeeds:
     """Seeds that train side by side, a process each; stops them on exit."""
 
-    def __init__(self, spec: TorchSpec, num_seeds: int):
-        """Starts the processes; the first `run` waits for them."""
+    def __init__(self, make_step: MakeStep, spec: Any, num_seeds: int):
+        """Starts the processes, each with a step of `spec`; the first `run` waits for them."""
         context = multiprocessing.get_context("spawn")
         self._connections, self._processes = [], []
         for seed in range(num_seeds):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, spec, seed), daemon=True)
+            process = context.Process(
+                target=_serve, args=(theirs, make_step, spec, seed), daemon=True
+            )
             process.start()
             self._connections.append(ours)
             self._processes.append(process)
@@ -69,7 +74,7 @@ class TorchSeeds:
             process.join()
 
 
-def _serve(connection: Connection, spec: TorchSpec, seed: int) -> None:
+def _serve(connection: Connection, make_step: MakeStep, spec: Any, seed: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(spec.num_threads)

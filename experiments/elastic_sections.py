@@ -68,7 +68,7 @@ def _transfer_section(tables: Any, figure: Path, config: Config) -> Section:
     caption = (
         "Points lost at each target to its own ticket at the same density, default maps "
         "(appending, dropping the last blocks). The diagonal is the target's own ticket trained "
-        "again: the noise of the measure. Saturated: a random mask loses less than 3 points to "
+        "again: the noise of the measure. *: saturated, a random mask loses less than 3 points to "
         "the dense network."
     )
     return Section(

@@ -174,7 +174,7 @@ def write_tables(folder: Path, tables: TransferTables) -> None:
     predictions = tables.predictions
     frames = (tables.outcomes, predictions.scores, predictions.leave_one_out, tables.minimal)
     for name, frame in zip(FRAMES, frames, strict=True):
-        write_csv(folder / f"{name}.csv", frame)
+        write_csv(folder / f"{name}.csv", frame.round(6))
 
 
 def read_cells(folder: Path) -> Cells:

@@ -1,13 +1,25 @@
 import dataclasses
 import json
+from functools import partial
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bert_inputs import random_tokens
 
-from experiments import benchmark, benchmark_cases, benchmark_torch
+from experiments import (
+    benchmark,
+    benchmark_cases,
+    benchmark_language,
+    benchmark_torch,
+    benchmark_torch_bert,
+)
 from experiments.benchmark_rows import Case, Ratio, Row, aims, measure
 from imp_rg.imp.prune import SAMPLE_SIZE, prune_masks_on_host
+from imp_rg.models.bert import make_bert
+from imp_rg.models.bert_config import BertConfig
 
 EXPECTED = {
     ("resnet14 8x8x1 width 0.25", f"jax {driver} {strategy}", num)
@@ -16,12 +28,14 @@ EXPECTED = {
 }
 EXPECTED |= {("lenet8 4x4x1", how, num) for _, how, num in EXPECTED}
 EXPECTED |= {("lenet8 4x4x1", "jax scan vmap", num) for num in (1, 2)}
+EXPECTED |= {("tiny encoder 4x6", how, 1) for how in ("jax dispatch", "matrix product")}
 EXPECTED |= {("tiny", how, 1) for how in ("host", "device", "M_i and P_i")}
 
 
 def test_smoke_run_writes_every_row_and_says_that_torch_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "is_available", lambda: False)
     monkeypatch.setattr(benchmark_cases, "is_available", lambda: False)
+    monkeypatch.setattr(benchmark_language, "is_available", lambda: False)
     config = dataclasses.replace(benchmark.PRESETS["smoke"], out=tmp_path)
     assert benchmark.run(config) == tmp_path
     assert capsys.readouterr().out.count("PyTorch is not installed: no comparison with it\n") == 1
@@ -29,8 +43,9 @@ def test_smoke_run_writes_every_row_and_says_that_torch_is_missing(tmp_path, mon
     assert {(r["name"], r["how"], r["num_seeds"]) for r in result["rows"]} == EXPECTED
     assert len(result["rows"]) == len(EXPECTED)
     assert all(0 < r["minimum"] <= r["median"] <= r["maximum"] for r in result["rows"])
-    # One program a driver, two vmapped ones, device pruning and the flow.
-    assert sum(r["compile_seconds"] is not None for r in result["rows"]) == 2 + 4 + 1 + 1
+    # One program a driver, two vmapped ones, encoder and product, device pruning and the flow.
+    assert sum(r["compile_seconds"] is not None for r in result["rows"]) == 2 + 4 + 2 + 1 + 1
+    assert "tokens/s" in result["aims"][0] and "inputs as long as those of RTE" in result["aims"][1]
     assert result["ratios"] == [] and 0.1 < result["peak_memory_gb"] < 50
     markdown = (tmp_path / "benchmark.md").read_text()
     assert markdown.count("\nsteps | ") == 14 and markdown.count("\npruning | ") == 2
@@ -111,6 +126,62 @@ def test_torch_network_is_ours():
     assert sum(p.numel() for p in network.params) == 272_474
     take_step = benchmark_torch.make_step(torch, spec)
     assert np.isfinite(float(take_step()))
+
+
+def test_operations_are_those_that_xla_counts():
+    """Of the forward pass, a third of a step; XLA also counts what is not a matrix product."""
+    config = BertConfig(
+        num_words=30, width=64, num_layers=2, num_heads=2, intermediate_width=256, dropout=0.0
+    )
+    model = make_bert(config)
+    tokens = random_tokens([16] * 4, 16, num_words=30)
+    forward = jax.jit(partial(model.make_apply_fn(), is_training=False))
+    variables = model.init(jax.random.key(0))
+    cost: Any = forward.lower(variables, tokens).compile().cost_analysis()
+    counted = benchmark_language.step_flops(config, 4, 16) / 3
+    assert 0.8 < counted / cost["flops"] < 1.0
+
+
+def language_row(part, name, how, milliseconds):
+    ms = milliseconds
+    return Row(part, name, how, 1, ms, ms, ms, ms, None, [ms])
+
+
+def test_words_of_an_encoder_by_hand():
+    setup = benchmark.MINILM[-1]
+    name = setup.name
+    assert name == "MiniLM-like 32x128"
+    flops = benchmark_language.step_flops(setup.config, 32, 128)
+    # Six layers of 1.77M weights and attention over 128 tokens, three passes, 4096 tokens.
+    assert flops == pytest.approx(3 * 4096 * 6 * (2 * 1_769_472 + 4 * 128 * 384), rel=1e-3)
+    rows = [
+        language_row("language", name, "jax dispatch", 2048.0),
+        language_row("language", name, "matrix product", 1e3 * 2 * 2048**3 / 400e9),
+        language_row("pruning", "BERT-base-like", "host", 300.0),
+    ]
+    step, *padding, share = benchmark_language.language_words(rows, [setup], BertConfig())
+    percent = 100 * flops / 2.048 / 400e9
+    assert step == (
+        f"{name}, jax dispatch: 2,000 tokens/s, {percent:.0f} % of the 400 GFLOP/s of a "
+        "2048x2048 product"
+    )
+    ratio = benchmark_language.step_flops(BertConfig(), 32, 128) / flops
+    assert f"{100 * 0.3 / (234 * 2.048 * ratio):.2g} % of a level" in share and "met" in share
+    assert len(padding) == 2 and benchmark_language.language_words([], [setup], BertConfig()) == []
+
+
+def test_torch_encoder_is_ours():
+    torch = pytest.importorskip("torch")
+    config = BertConfig(
+        num_words=30, width=8, num_layers=2, num_heads=2, intermediate_width=16, dropout=0.5
+    )
+    network = benchmark_torch_bert.make_encoder(torch, config)
+    num = sum(leaf.size for leaf in jax.tree.leaves(make_bert(config).shapes()))
+    assert sum(p.numel() for p in network.parameters()) == num
+    spec = benchmark_torch_bert.TorchBertSpec(config, 4, 6, 1)
+    take_step = benchmark_torch_bert.make_bert_step(torch, spec)
+    losses = [float(take_step()) for _ in range(3)]
+    assert np.isfinite(losses).all() and len(set(losses)) == 3
 
 
 @pytest.mark.parametrize(("name", "value"), [("repeats", 0), ("seeds", (0, 1)), ("only", ())])

@@ -134,7 +134,7 @@ def transfer_matrix(transfer: Frame) -> Figure:
         image = axis.imshow(np.ma.masked_invalid(table), cmap="cividis_r", vmin=-top / 4, vmax=top)
         for row in rows.to_dict("records"):
             place = depths.index(row["target_depth"]), depths.index(row["source_depth"])
-            note = "\nsaturated" if row["saturated"] else ""
+            note = "*" if row["saturated"] else ""
             text = f"{row['loss']:+.1f}{note}" if np.isfinite(row["loss"]) else "–"
             color = "white" if row["loss"] > 0.45 * top else "black"
             axis.text(*place, text, ha="center", va="center", fontsize=7, color=color)
@@ -145,7 +145,7 @@ def transfer_matrix(transfer: Frame) -> Figure:
     axes[0].set_ylabel("depth of the source")
     figure.supxlabel("depth of the target", fontsize=9)
     if image is not None:
-        label = "points lost to the target's own ticket"
+        label = "points lost"
         figure.colorbar(image, ax=list(axes), label=label, shrink=0.8)
     return figure
 
