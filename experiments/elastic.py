@@ -11,6 +11,11 @@ asks whether the mismatch of sigma between source and target predicts what a mov
     python -m experiments.elastic --preset cifar --device gpu
     python -m experiments.elastic --preset paper --device gpu
 
+The default takes about 40 minutes on 2 CPU cores (estimated from its CPU time) and 0.5 GB. By the
+default maps 15 of 22 tickets that count come within the margin of the target's own ticket. The
+mismatch of sigma orders the losses of 13 ways between depths with a rank correlation of +0.11, the
+ratio of depths alone with +0.30: too few to tell the two apart.
+
 An estimate of the time is printed first. Every depth has a run folder of its own below the output,
 and every training of a moved ticket is a row of cells.csv: the same command continues an unfinished
 experiment, further depths, maps or densities add to a finished one.
@@ -32,9 +37,11 @@ from experiments import cli, imp_flow
 from experiments.elastic_cells import Cell, levels_at, missing_cells, plan_cells, train_cells
 from experiments.elastic_config import PRESETS, Config
 from experiments.elastic_page import report
+from experiments.imp_config import Config as RunConfig
+from experiments.progress import duration_text
 from experiments.setup import AS_IS, Setup, estimate_seconds, prepare
-from imp_rg.io.files import read_csv, read_json, write_json
-from imp_rg.io.runs import RunFolder, config_hash, describe_runs
+from imp_rg.io.files import read_csv, write_json
+from imp_rg.io.runs import RunFolder, config_hash, describe_runs, has_finished
 
 
 def run(config: Config) -> Path:
@@ -52,7 +59,8 @@ def run(config: Config) -> Path:
     folder = RunFolder(path, settings, fresh=config.fresh).path
     if config.fresh:
         (folder / "cells.csv").unlink(missing_ok=True)
-    _print_estimate(config, setups, cells, folder, console)
+    missing = missing_cells(cells, folder / "cells.csv")
+    _print_estimate(config, run_configs, setups, cells, missing, console)
     runs = {}
     for depth, run_config in run_configs.items():
         console.print(f"ResNet-{depth}", **AS_IS)
@@ -67,15 +75,14 @@ def run(config: Config) -> Path:
 
 def _print_estimate(
     config: Config,
+    runs: Mapping[int, RunConfig],
     setups: Mapping[int, Setup],
     cells: list[Cell],
-    folder: Path,
+    missing: list[Cell],
     console: Console,
 ) -> None:
     """Says how long the missing runs and cells will take, from a few steps of each depth."""
-    runs = {depth: config.source_run(depth, folder) for depth in config.depths}
-    left = [depth for depth, run in runs.items() if config.fresh or not _is_finished(run.out)]
-    missing = missing_cells(cells, folder / "cells.csv")
+    left = [d for d, run in runs.items() if run.fresh or not (run.out and has_finished(run.out))]
     if not left and not missing:
         return
     console.print(
@@ -89,13 +96,7 @@ def _print_estimate(
     of_run = {depth: estimate_seconds(run, setups[depth]) for depth, run in runs.items()}
     seconds = sum(of_run[depth] for depth in left)
     seconds += sum(of_run[cell.route.target_depth] * num_steps / whole for cell in missing)
-    long = f"{seconds / 3600:,.1f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes"
-    console.print(f"about {long} at the speed of the first steps", **AS_IS)
-
-
-def _is_finished(folder: Path | None) -> bool:
-    path = (folder or Path()) / "environment.json"
-    return path.is_file() and read_json(path).get("finished", False)
+    console.print(f"about {duration_text(seconds)} at the speed of the first steps", **AS_IS)
 
 
 def _describe(folder: Path, runs: Mapping[int, Path]) -> None:

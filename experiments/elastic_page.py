@@ -94,22 +94,21 @@ def make_tables(
     """
     ci_level = config.ci_level
     flows = {depth: read(path) for depth, path in runs.items()}
-    last = {"read": config.sigma_levels, "whole": config.levels}
     exponents = {
-        name: {d: elastic_tables.read_exponents(flow, d, last_level=level)
-               for d, flow in flows.items()}
-        for name, level in last.items()
+        level: {d: elastic_tables.read_exponents(flow, d, last_level=level)
+                for d, flow in flows.items()}
+        for level in dict.fromkeys((config.sigma_levels, config.levels))
     }  # fmt: skip
-    shown = [x for name in dict.fromkeys(last) for x in exponents[name].values()]
-    if config.sigma_levels == config.levels:
-        shown = list(exponents["read"].values())
+    shown = [found for of_level in exponents.values() for found in of_level.values()]
     wanted = {cell.key for cell in cells}
     is_wanted = [key in wanted for key in trained[KEY].itertuples(index=False, name=None)]
     metrics = {depth: flow.metrics for depth, flow in flows.items()}
     losses = elastic_score.loss_frame(trained[is_wanted], metrics)
     transfer = elastic_score.transfer_frame(losses, ci_level=ci_level)
     routes = list(dict.fromkeys(cell.route for cell in cells))
-    mismatch = elastic_score.mismatch_frame(routes, exponents["read"], exponents["whole"])
+    mismatch = elastic_score.mismatch_frame(
+        routes, exponents[config.sigma_levels], exponents[config.levels]
+    )
     return Tables(
         sigma=elastic_tables.sigma_frame(shown, ci_level=ci_level),
         spread=elastic_tables.spread_frame(shown, ci_level=ci_level),

@@ -19,7 +19,7 @@ from experiments.elastic_config import IDENTITY, Route
 from experiments.elastic_tables import Exponents, mismatch_by_stage
 from imp_rg.plots.style import Frame
 from imp_rg.rg import t_interval
-from imp_rg.rg.transfer_matrix import MARGIN, SATURATED_BELOW, rank_correlation
+from imp_rg.rg.transfer_matrix import is_saturated, is_within, loss_margin, rank_correlation
 
 ROUTE = ["source_depth", "target_depth", "map", "block_map"]
 MISMATCHES = ("sigma", "excess_init", "excess_oneshot", "param_share", "sigma_init")
@@ -62,16 +62,23 @@ def loss_frame(cells: Frame, metrics: Mapping[int, Frame]) -> pd.DataFrame:
         for depth, frame in metrics.items()
         for seed, rows in frame.groupby("seed")
     }
-    own, nearest, dense = [], [], []
-    for row in cells.itertuples():
-        curve = curves[row.target_depth, row.seed]
-        log_density, metric = np.log(curve["density"].to_numpy()), curve["test_metric"].to_numpy()
-        at = np.log(row.density)
-        own.append(np.interp(at, log_density, metric, left=np.nan, right=np.nan))
-        nearest.append(np.exp(log_density[np.argmin(np.abs(log_density - at))]))
-        dense.append(metric[-1])
-    table = cells.assign(own=own, own_density=nearest, dense=dense)
+    beside = [
+        _own_tickets(curves[row.target_depth, row.seed], row.density) for row in cells.itertuples()
+    ]
+    own, own_density, dense = np.reshape(beside, (-1, 3)).T
+    table = cells.assign(own=own, own_density=own_density, dense=dense)
     return table.assign(loss=table["own"] - table["test_metric"])
+
+
+def _own_tickets(curve: Frame, density: float) -> tuple[float, float, float]:
+    """Metric of own tickets at a density, density of the nearest, metric of the dense network."""
+    if curve.empty:  # the seed failed at level 0
+        return np.nan, np.nan, np.nan
+    log_density, metric = np.log(curve["density"].to_numpy()), curve["test_metric"].to_numpy()
+    at = np.log(density)
+    own = np.interp(at, log_density, metric, left=np.nan, right=np.nan)
+    nearest = np.exp(log_density[np.argmin(np.abs(log_density - at))])
+    return float(own), float(nearest), float(metric[-1])
 
 
 def transfer_frame(losses: Frame, *, ci_level: float) -> pd.DataFrame:
@@ -95,13 +102,14 @@ def transfer_frame(losses: Frame, *, ci_level: float) -> pd.DataFrame:
         row |= _interval("loss", ticket["loss"], ci_level)
         for name in by_kind.columns.drop("ticket"):
             row |= _interval(f"minus_{name}", by_kind["ticket"] - by_kind[name], ci_level)
-        sem = float(t_interval(ticket["own"].to_numpy()).sem)
-        row["margin"] = max(MARGIN, 2 * np.nan_to_num(sem))
-        row["transfers"] = row["loss"] <= row["margin"]
-        lost_at_random = row["dense"] - row.get("random", np.nan)
-        row["saturated"] = lost_at_random < SATURATED_BELOW
+        random_minus_dense = row.get("random", np.nan) - row["dense"]
+        margin = loss_margin(ticket["own"].to_numpy())
+        row["margin"] = float(margin)
+        row["transfers"] = bool(is_within(-row["loss"], margin))
+        row["saturated"] = bool(is_saturated(random_minus_dense))
+        is_known = np.isfinite(row["loss"] + random_minus_dense)
         is_moved = row["source_depth"] != row["target_depth"]
-        row["counted"] = is_moved and lost_at_random >= SATURATED_BELOW and np.isfinite(row["loss"])
+        row["counted"] = bool(is_moved and is_known and not row["saturated"])
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -55,7 +55,8 @@ def _statement_section(config: Config, tables: Any) -> Section:
             f"Tested on {config.dataset}, depths {', '.join(map(str, config.depths))}, width "
             f"{config.width:g}, {config.seeds} seeds. Of two maps, the points that the first loses "
             "more, seed by seed, averaged over the levels that count.",
-            f"Tickets work at other depths: see above, and the matrix below. Not tested: {left}.",
+            f"Tickets work at other depths: {elastic_words.margin_tally(tables.transfer)} (default "
+            f"maps; the matrix is below). Not tested: {left}.",
             tested("Unique blocks matter, four ≥ two ≫ one", "unique blocks"),
             tested("Earlier blocks are better copied than later ones", "earlier blocks copied"),
             tested("Dropping the first blocks is worse", "first blocks dropped"),
@@ -65,6 +66,7 @@ def _statement_section(config: Config, tables: Any) -> Section:
 
 def _transfer_section(tables: Any, figure: Path, config: Config) -> Section:
     rows = tables.transfer[tables.transfer["map"].isin((*DEFAULT_MAPS, IDENTITY))]
+    rows = rows[_is_level(rows, "min") | _is_level(rows, "max")]
     caption = (
         "Points lost at each target to its own ticket at the same density, default maps "
         "(appending, dropping the last blocks). The diagonal is the target's own ticket trained "
@@ -81,8 +83,14 @@ def _transfer_section(tables: Any, figure: Path, config: Config) -> Section:
         head=("way", "level", "density", "ticket", "own", "dense", "random", "reinit", "shuffled",
               "lost to own", "above random", "comes within the margin"),
         rows=[_transfer_row(row) for row in rows.to_dict("records")],
-        note="Accuracies in percent, means over seeds. Further maps stand in transfer.csv.",
+        note="Accuracies in percent, means over seeds; the densest and the sparsest level. All "
+        "levels and further maps stand in transfer.csv.",
     )  # fmt: skip
+
+
+def _is_level(transfer: Frame, which: str) -> Frame:
+    """Rows at the first (``min``) or last (``max``) level of their way."""
+    return transfer["level"] == transfer.groupby(elastic_score.ROUTE)["level"].transform(which)
 
 
 def _transfer_row(row: dict) -> tuple[str, ...]:
@@ -123,6 +131,7 @@ def _map_section(tables: Any) -> Section:
 
 
 def _density_section(transfer: Frame) -> Section:
+    rows = transfer[_is_level(transfer, "max")]
     stages = [f"density_{stage}" for stage in elastic_tables.STAGES]
     return Section(
         title="Realised densities",
@@ -132,9 +141,10 @@ def _density_section(transfer: Frame) -> Section:
         rows=[
             (_way(row), str(row["level"]), percent_text(row["density"]),
              *(percent_text(row[stage]) for stage in stages), percent_text(row["own_density"]))
-            for row in transfer.to_dict("records")
+            for row in rows.to_dict("records")
         ],
-        note="The ways from a depth to itself show the densities of its own tickets by stage.",
+        note="At the sparsest level; the others stand in transfer.csv. The ways from a depth to "
+        "itself show the densities of its own tickets by stage.",
     )  # fmt: skip
 
 

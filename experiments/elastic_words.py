@@ -41,8 +41,6 @@ def points_text(value: float, low: float, high: float) -> str:
 
 def verdict(tables: Any) -> str:
     """The whole page in one paragraph; `tables` as of `experiments.elastic_page`."""
-    transfer = tables.transfer
-    cells = transfer[transfer["counted"] & transfer["map"].isin(DEFAULT_MAPS)]
     warnings = [
         verdict_of(row)
         for statement in NEEDED
@@ -56,11 +54,21 @@ def verdict(tables: Any) -> str:
         "loses to the ratio of depths": "foretells what is lost worse than the ratio of depths",
     }[sigma["verdict"]]
     return (
-        f"Verdict: {cells['transfers'].sum()} of {len(cells)} tickets that count work at another "
-        f"depth by the default maps. Of {count_text(len(warnings), 'comparison')} with a map that "
-        f"the elastic study found worse, {warnings.count('worse')} came out worse, "
+        f"Verdict: of the tickets moved to another depth by the default maps, "
+        f"{margin_tally(tables.transfer)}. Of {count_text(len(warnings), 'comparison')} with a map "
+        f"that the elastic study found worse, {warnings.count('worse')} came out worse, "
         f"{warnings.count('better')} better, the others were not told apart. The mismatch of σ "
         f"{found}."
+    )
+
+
+def margin_tally(transfer: Frame) -> str:
+    """How many tickets do as well as the target's own, and how many better than chance."""
+    cells = transfer[transfer["counted"] & transfer["map"].isin(DEFAULT_MAPS)]
+    above = int((cells["minus_random_low"] > 0).sum())
+    return (
+        f"{cells['transfers'].sum()} of {len(cells)} that count come within the margin of the "
+        f"target's own ticket and {above} do clearly better than a random mask"
     )
 
 

@@ -151,7 +151,14 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    "smoke": Config(preset="smoke", tasks=("wnli",), seeds=2, levels=3, max_length=32),
+    "smoke": Config(
+        preset="smoke",
+        tasks=("wnli",),
+        seeds=2,
+        levels=2,
+        max_length=16,
+        train=FinetuneConfig(buckets=1),
+    ),
     "default": Config(),
     # The study of BERT tickets, which the paper's Table 3 comes from (Chen et al. 2020).
     "paper": Config(

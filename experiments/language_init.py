@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli
+from experiments.language_config import ONE_TENTH
 from experiments.language_tables import kind_of, layer_of, published_frame
 from experiments.language_words import published_sentence
 from experiments.setup import AS_IS
@@ -67,9 +68,7 @@ class Config:
 
     checkpoint: str = "minilm"
     levels: int = 9
-    prune: tyro.conf.OmitArgPrefixes[PruneConfig] = PruneConfig(
-        prune_fraction=0.1, fraction_of="original"
-    )
+    prune: tyro.conf.OmitArgPrefixes[PruneConfig] = ONE_TENTH
     out: Path | None = None
     fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 

@@ -12,8 +12,11 @@ from rich.table import Table
 
 from experiments.language_similarity import MEASURES
 from experiments.language_tables import (
+    INIT,
     LEVEL,
+    MASKS,
     NULLS,
+    ONESHOT,
     Flows,
     of_partition,
     read_names,
@@ -21,9 +24,6 @@ from experiments.language_tables import (
     write_tables,
 )
 from experiments.language_words import (
-    INIT,
-    MASKS,
-    ONESHOT,
     answers,
     contrast_sentence,
     decimals,
@@ -51,12 +51,11 @@ MEASURE_NAMES = {
 }
 
 SIGMA_CAPTION = (
-    "Markers: sigma of each task with its interval over seeds. Bars: what pruning without training "
-    "gives, mean over tasks."
+    "Markers: sigma of each task with its interval over seeds. Bars: its nulls, mean over tasks."
 )
 DIFFERENCE_CAPTION = (
-    "Differences of sigma within each seed, with intervals. An interval without 0 is a difference "
-    "that pruning alone does not give."
+    "Differences of sigma within each seed, with intervals. Of many intervals some exclude 0 "
+    "by chance; the stars of the table stand after Holm's correction."
 )
 KINDS_CAPTION = "Sigma by kind of matrix, mean over seeds; last row: the pre-trained weights."
 LIKENESS_CAPTION = (

@@ -17,7 +17,7 @@ from rich.console import Console
 from experiments.language_config import Config
 from experiments.progress import LevelProgress
 from experiments.setup import Setup
-from imp_rg.blocks import parse_blocks
+from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.config import require
 from imp_rg.data.text import TextData, TextSplit, load_text
 from imp_rg.data.text.batches import TextBatch, padding_waste
@@ -30,7 +30,7 @@ from imp_rg.imp.finetune import (
     make_rewind_fn,
     plan_level,
 )
-from imp_rg.imp.levels import assemble_scheme, make_schedule
+from imp_rg.imp.levels import Scheme, assemble_scheme, make_schedule
 from imp_rg.imp.losses import LOSSES, make_mask_fn
 from imp_rg.imp.operator import start_at
 from imp_rg.imp.text_measure import make_text_measure_fn
@@ -42,6 +42,7 @@ from imp_rg.io.foreign.bert_variables import (
     read_config,
 )
 from imp_rg.models.bert import BertModel, make_bert
+from imp_rg.models.bert_config import BertConfig
 from imp_rg.pytree import from_flat, leaf_paths, ones_masks, to_flat
 from imp_rg.types import Batch, Key, TrainFn, Variables, is_accelerator
 
@@ -71,55 +72,65 @@ def load_texts(config: Config) -> list[TextData]:
 
 def prepare(config: Config, text: TextData, console: Console) -> Setup:
     """Reads the checkpoint and builds the scheme of one task; the settings are checked then."""
-    task, train = text.task, config.train_config(text.task)
+    train = config.train_config(text.task)
     folder = find_checkpoint(config.checkpoint)
-    is_short = config.dtype == "bfloat16" or (config.dtype == "auto" and is_accelerator())
-    model = make_bert(
-        read_config(folder),
-        kind=task.kind,
-        num_outputs=task.num_outputs,
-        dtype=jnp.bfloat16 if is_short else None,
-        remat=config.remat,
-    )
-    if config.pooler == "dense":
-        model = model.with_dense_pooler()
+    model = _make_model(config, text, read_config(folder))
     loaded = load_bert(jax.random.key(0), folder, model)
-    shapes = model.shapes()
     blocks = model.partition(parse_blocks(config.blocks))
-    num_examples, num_levels = len(text.train.labels), config.levels + 1
-    widths = input_widths(text, train)
-    execution = Execution("dispatch", config.replicates)
     progress = LevelProgress(
-        seeds=config.level_config(task, num_steps=1).seed_list,
-        num_levels=num_levels,
-        steps=range(train.level_steps(num_examples)),
+        seeds=config.level_config(text.task, num_steps=1).seed_list,
+        num_levels=config.levels + 1,
+        steps=range(train.level_steps(len(text.train.labels))),
         console=console,
-    )
-    apply_fn = model.make_apply_fn()
-    leaf_sizes = tuple(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
-    scheme = assemble_scheme(
-        _make_train_fn(apply_fn, text, train, num_levels=num_levels, widths=widths),
-        make_text_measure_fn(apply_fn, task, text.validation, widths=widths),
-        start_fn=start_at,
-        blocks=blocks,
-        schedule=make_schedule(blocks, leaf_sizes, config.prune, num_levels=num_levels),
-        execution=execution,
-        epoch_steps=train.epoch_steps(num_examples),
-        rewind_fn=make_rewind_fn(train, blocks.prunable),
-        on_progress=progress.on_progress,
+        metric=_metric_name(text),
     )
     return Setup(
         train_data=_on_device(text.train),
         test_data=_on_device(text.validation),
         init=_make_init(model, loaded),
-        apply_fn=apply_fn,
-        shapes=shapes,
+        apply_fn=model.make_apply_fn(),
+        shapes=model.shapes(),
         blocks=blocks,
-        execution=execution,
+        execution=Execution("dispatch", config.replicates),
         progress=progress,
-        scheme=scheme,
+        scheme=_make_scheme(config, text, model, blocks, progress),
         about=_about(text, train, loaded),
         summary=_summary(text, train),
+    )
+
+
+def _make_model(config: Config, text: TextData, sizes: BertConfig) -> BertModel:
+    is_short = config.dtype == "bfloat16" or (config.dtype == "auto" and is_accelerator())
+    model = make_bert(
+        sizes,
+        kind=text.task.kind,
+        num_outputs=text.task.num_outputs,
+        dtype=jnp.bfloat16 if is_short else None,
+        remat=config.remat,
+    )
+    return model if config.pooler == "pruned" else model.with_dense_pooler()
+
+
+def _make_scheme(
+    config: Config,
+    text: TextData,
+    model: BertModel,
+    blocks: BlockPartition,
+    progress: LevelProgress,
+) -> Scheme:
+    train, num_levels = config.train_config(text.task), config.levels + 1
+    apply_fn, widths = model.make_apply_fn(), input_widths(text, train)
+    leaf_sizes = tuple(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(model.shapes()))
+    return assemble_scheme(
+        _make_train_fn(apply_fn, text, train, num_levels=num_levels, widths=widths),
+        make_text_measure_fn(apply_fn, text.task, text.validation, widths=widths),
+        start_fn=start_at,
+        blocks=blocks,
+        schedule=make_schedule(blocks, leaf_sizes, config.prune, num_levels=num_levels),
+        execution=Execution("dispatch", config.replicates),
+        epoch_steps=train.epoch_steps(len(text.train.labels)),
+        rewind_fn=make_rewind_fn(train, blocks.prunable),
+        on_progress=progress.on_progress,
     )
 
 
@@ -167,8 +178,12 @@ def _about(text: TextData, train: FinetuneConfig, loaded: LoadedBert) -> dict[st
         "widths": list(input_widths(text, train)),
         "padding_waste": _padding_waste(text, train),
         "level_steps": train.level_steps(len(text.train.labels)),
-        "metric": f"test {text.task.metrics[0].replace('_', ' ')} (%)",
+        "metric": f"test {_metric_name(text)} (%)",
     }
+
+
+def _metric_name(text: TextData) -> str:
+    return text.task.metrics[0].replace("_", " ")
 
 
 def _data_digest(text: TextData) -> str:

@@ -17,6 +17,7 @@ from imp_rg import published
 from imp_rg.blocks import REST
 from imp_rg.config import require
 from imp_rg.io.files import read_json, write_csv
+from imp_rg.io.runs import has_finished
 from imp_rg.models.bert import KINDS
 from imp_rg.plots.style import Frame
 from imp_rg.reading import Flow, read
@@ -29,10 +30,12 @@ Flows = Mapping[str, Flow]
 
 NULLS = ("init", "oneshot")
 
+INIT, ONESHOT, MASKS = "IMP − init", "IMP − oneshot", "IMP masks on pre-trained weights − init"
+
 CONTRASTS = {
-    "IMP − init": ("trained", "init"),
-    "IMP − oneshot": ("trained", "oneshot"),
-    "IMP masks on pre-trained weights − init": ("rewound", "init"),
+    INIT: ("trained", "init"),
+    ONESHOT: ("trained", "oneshot"),
+    MASKS: ("rewound", "init"),
 }
 """Differences by name: a point of the flow and the null it is compared with."""
 
@@ -46,7 +49,7 @@ def read_tasks(folder: Path) -> dict[str, Flow]:
     Raises:
       ValueError: If there is none, one is unreadable, or they differ in their blocks or levels.
     """
-    names = [name for name in read_names(folder) if _is_finished(folder / name)]
+    names = [name for name in read_names(folder) if has_finished(folder / name)]
     require(bool(names), str(folder), "must hold a finished run folder of a task", names)
     flows = {name: read(folder / name) for name in names}
     first = flows[names[0]].trajectory
@@ -63,11 +66,6 @@ def read_names(folder: Path) -> list[str]:
     if (folder / "config.json").exists():
         return read_json(folder / "config.json")["tasks"]
     return sorted(path.parent.name for path in folder.glob("*/config.json"))
-
-
-def _is_finished(folder: Path) -> bool:
-    environment = folder / "environment.json"
-    return environment.is_file() and read_json(environment).get("finished", False)
 
 
 def write_tables(folder: Path, flows: Flows, *, ci_level: float) -> dict[str, Frame]:
@@ -187,7 +185,7 @@ def task_frame(table: Frame, differences: Frame, flows: Flows) -> Frame:
     num_blocks, moved (distance of the survivors from their pre-trained weights over the norm of
     those, mean over levels and seeds), metric_dense, metric_last (percent, means over seeds).
     """
-    of_init = differences[differences["contrast"] == "IMP − init"]
+    of_init = differences[differences["contrast"] == INIT]
     rows = []
     for task, flow in flows.items():
         sigma, beside = table[table["task"] == task], of_init[of_init["task"] == task]
@@ -202,7 +200,7 @@ def task_frame(table: Frame, differences: Frame, flows: Flows) -> Frame:
                 "correlation": sigma["sigma"].corr(sigma["init"]),
                 "largest": largest["mean"],
                 "largest_block": largest["block"],
-                "num_beyond": int(((beside["low"] > 0) | (beside["high"] < 0)).sum()),
+                "num_beyond": num_beyond(beside),
                 "num_holm": int((beside["p_holm"] < LEVEL).sum()),
                 "num_blocks": len(beside),
                 "moved": _moved(flow),
@@ -211,6 +209,11 @@ def task_frame(table: Frame, differences: Frame, flows: Flows) -> Frame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def num_beyond(differences: Frame) -> int:
+    """Differences whose interval does not hold 0."""
+    return int(((differences["low"] > 0) | (differences["high"] < 0)).sum())
 
 
 def _moved(flow: Flow) -> float:

@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.language_tables import LEVEL, of_partition
+from experiments.language_tables import INIT, LEVEL, ONESHOT, num_beyond, of_partition
 from imp_rg.io.foreign.bert_variables import EMBEDDED
 from imp_rg.plots.style import Frame
 from imp_rg.report.comparison import agreement, agreement_text
 from imp_rg.report.words import count_text, decimal_text, percent_text
 from imp_rg.rg.permutation import holm
-
-INIT, ONESHOT, MASKS = "IMP − init", "IMP − oneshot", "IMP masks on pre-trained weights − init"
-"""The contrasts of ``differences.csv``."""
 
 
 def decimals(values: Iterable[float]) -> int:
@@ -60,10 +57,10 @@ def verdict(differences: Frame, table: Frame, *, ci_level: float) -> str:
     rows = differences[differences["contrast"] == INIT].dropna(subset=["low"])
     if rows.empty:
         return "One seed gives no interval: whether IMP differs from the init null cannot be said."
-    beyond, real = _num_beyond(rows), int((rows["p_holm"] < LEVEL).sum())
+    beyond, real = num_beyond(rows), int((rows["p_holm"] < LEVEL).sum())
     ci, pairs = f"{100 * ci_level:g} %", count_text(len(rows), "pair")
     if not beyond:
-        found = f"No: on none of {pairs} of task and layer does the {ci} interval exclude 0"
+        found = f"Not shown: on none of {pairs} of task and layer does the {ci} interval exclude 0"
     elif not real:
         found = (
             f"Not shown: the {ci} interval excludes 0 on {beyond} of {pairs} of task and layer, "
@@ -87,13 +84,9 @@ def _size(rows: Frame, table: Frame) -> str:
         f"The largest difference is {signed_text(largest['mean'])} ({largest['task']}, "
         f"{largest['block']}) where sigma runs from {table['sigma'].min():+.3f} to "
         f"{table['sigma'].max():+.3f}; all intervals lie within ±{size_text(bound)}. The sum of "
-        f"squares of the differences is {share} of that of sigma: so much is "
-        "not there without training."
+        f"squares of the differences is {share} of that of sigma: so much, the scatter of "
+        "seeds included, comes with training."
     )
-
-
-def _num_beyond(rows: Frame) -> int:
-    return int(((rows["low"] > 0) | (rows["high"] < 0)).sum())
 
 
 def task_sentences(tasks: Frame) -> list[str]:
@@ -123,8 +116,9 @@ def contrast_sentence(differences: Frame, contrast: str, meaning: str) -> str:
     rows = differences[differences["contrast"] == contrast]
     real = int((rows["p_holm"] < LEVEL).sum())
     return (
-        f"{meaning}: {_num_beyond(rows)} of {len(rows)} differences are beyond their interval, "
-        f"{real} after Holm's correction; the largest is {size_text(rows['mean'].abs().max())}."
+        f"{meaning}: {num_beyond(rows)} of {len(rows)} intervals exclude 0, {real} of the "
+        "differences stand after Holm's correction; the largest is "
+        f"{size_text(rows['mean'].abs().max())}."
     )
 
 
@@ -155,7 +149,7 @@ def kind_sentence(kinds: Frame, table: Frame) -> str:
     return (
         f"By kind of matrix sigma runs from {of_kind.min():+.3f} ({of_kind.idxmin()}) to "
         f"{of_kind.max():+.3f} ({of_kind.idxmax()}), {ranges[0] / ranges[1]:.1f} times the range "
-        "over layers: each layer adds up matrices that gain and matrices that lose."
+        "over layers."
     )
 
 

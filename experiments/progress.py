@@ -26,18 +26,31 @@ def make_bars(console: Console) -> Progress:
     )
 
 
+def duration_text(seconds: float) -> str:
+    """Minutes, or hours if it is more than one."""
+    return f"{seconds / 3600:,.1f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes"
+
+
 class LevelProgress:
-    """Shows level, seed, loss, accuracy, density and the time left of a run.
+    """Shows level, seed, loss, test metric, density and the time left of a run.
 
     `on_progress` is called from the threads of all replicates.
     """
 
-    def __init__(self, *, seeds: list[int], num_levels: int, steps: range, console: Console):
-        """Describes the whole run; `steps` are those of one level."""
+    def __init__(
+        self,
+        *,
+        seeds: list[int],
+        num_levels: int,
+        steps: range,
+        console: Console,
+        metric: str = "accuracy",
+    ):
+        """Describes the whole run; `steps` are those of one level, `metric` is a name."""
         self._seeds, self._steps, self._console = seeds, steps, console
         self._num_levels, self._level, self._density = num_levels, 0, 1.0
         self._steps_done = 0
-        self._accuracy = ""
+        self._metric, self._measured = metric, ""
         self._lock = threading.Lock()
         self._last_line = 0.0
         self._begun: float | None = None
@@ -78,17 +91,17 @@ class LevelProgress:
                 self._done_in_level[seed] = step - self._steps.start
             self._show(
                 f"level {self._level}/{self._num_levels - 1} · density {self._density:.3f} · "
-                f"seed {seed} · step {step}/{self._steps.stop} · loss {loss:.3f}{self._accuracy}",
+                f"seed {seed} · step {step}/{self._steps.stop} · loss {loss:.3f}{self._measured}",
                 force=False,
             )
 
-    def end_level(self, accuracy: float) -> None:
-        """Reports the mean test accuracy of the level."""
-        self._accuracy = f" · accuracy {accuracy:.1f} %"
+    def end_level(self, percent: float) -> None:
+        """Reports the test metric of the level, mean over seeds."""
+        self._measured = f" · {self._metric} {percent:.1f} %"
         self._done_in_level = dict.fromkeys(self._active, len(self._steps))
         self._show(
             f"level {self._level}/{self._num_levels - 1} · density {self._density:.3f}"
-            f"{self._accuracy}",
+            f"{self._measured}",
             force=True,
         )
 

@@ -33,13 +33,14 @@ from rich.console import Console
 from experiments import cli, imp_flow
 from experiments.imp_config import Config as RunConfig
 from experiments.imp_config import Device, Preset
+from experiments.progress import duration_text
 from experiments.scaling_checks import check_ising, check_percolation
 from experiments.scaling_page import scaling_answers, write_check_page, write_scaling_page
 from experiments.scaling_tables import collapse_frame, joint_arrays, joint_frame, points_frame
 from experiments.setup import AS_IS, Setup, estimate_seconds, prepare
 from imp_rg.config import TrainConfig, require
 from imp_rg.io.files import read_json, write_csv, write_json
-from imp_rg.io.runs import RunFolder, config_hash, describe_runs
+from imp_rg.io.runs import RunFolder, config_hash, describe_runs, has_finished
 from imp_rg.plots.scaling import network_collapse, size_collapse
 from imp_rg.plots.style import save_figure
 from imp_rg.rg import fit_joint_law
@@ -208,18 +209,16 @@ def run_check(config: Config, console: Console) -> Path:
 
 def _print_estimate(setups: list[tuple[RunConfig, Setup]], console: Console) -> None:
     """Says how long the unfinished networks will take, from a few steps of each."""
-    missing = [(run, setup) for run, setup in setups if run.fresh or not _is_finished(run.out)]
+    missing = [
+        (run, setup)
+        for run, setup in setups
+        if run.fresh or not (run.out and has_finished(run.out))
+    ]
     if not missing:
         return
     console.print(f"{len(missing)} of {len(setups)} networks to run; timing them", **AS_IS)
     seconds = sum(estimate_seconds(run, setup) for run, setup in missing)
-    long = f"{seconds / 3600:.1f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes"
-    console.print(f"about {long} at the speed of the first steps", **AS_IS)
-
-
-def _is_finished(folder: Path | None) -> bool:
-    path = (folder or Path()) / "environment.json"
-    return path.is_file() and read_json(path).get("finished", False)
+    console.print(f"about {duration_text(seconds)} at the speed of the first steps", **AS_IS)
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -10,10 +10,12 @@ afresh on each target.
     python -m experiments.transfer --model resnet14 --width 0.5
     python -m experiments.transfer --preset cifar --device gpu
 
-The default trains 18,400 networks in 12 minutes of CPU time: 2 for the ten sources, 1 for the 341
-cells of each target, two at a time on 2 cores. ResNet-14 takes hours; an estimate is
-printed first. Every finished cell is on disk: the same command continues an unfinished experiment,
-and with further tasks trains only what is new.
+The default trains 18,400 networks in 8 minutes on 2 quiet CPU cores, 2.3 GB. Of the weights of the
+body 26 % kept, transferred tickets lose 1.7 points to the target's own ticket and are 34 points
+above random masks of their layer-wise densities; no predictor made of flows beats its control, the
+shares of kept weights. ResNet-14 takes hours; an estimate is printed first. Every finished cell is
+on disk: the same command continues an unfinished experiment, and with further tasks trains only
+what is new.
 
 Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 5; Morcos et al., arXiv:1906.02773.
 """
@@ -30,7 +32,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments import cli, imp_flow, transfer_page
-from experiments.progress import make_bars
+from experiments.progress import duration_text, make_bars
 from experiments.setup import AS_IS
 from experiments.transfer_cells import Cell, CellTable, CellTrainer, plan_cells
 from experiments.transfer_config import PRESETS, Config
@@ -38,7 +40,7 @@ from experiments.transfer_search import search_minimal_densities
 from experiments.transfer_tasks import Task, prepare_tasks, run_sources
 from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.io.files import read_json, write_json
-from imp_rg.io.runs import RunFolder, config_hash, describe_environment
+from imp_rg.io.runs import RunFolder, config_hash, describe_environment, has_finished
 from imp_rg.types import is_accelerator
 
 SECONDS_A_LEVEL = 0.5
@@ -85,12 +87,12 @@ def _settings_there(path: Path) -> dict[str, Any]:
 
 
 def _is_finished(config: Config, path: Path) -> bool:
-    environment = path / "environment.json"
-    if config.fresh or _settings_there(path) != config.settings() or not environment.is_file():
+    is_same = _settings_there(path) == config.settings()
+    if config.fresh or not is_same or not has_finished(path):
         return False
     table = CellTable(path / "cells.csv", config.seed_list)
     planned = (cell for target in config.task_names for cell in plan_cells(config, target))
-    return read_json(environment).get("finished", False) and all(cell in table for cell in planned)
+    return all(cell in table for cell in planned)
 
 
 def _open_folder(config: Config, path: Path) -> None:
@@ -163,17 +165,16 @@ def _num_workers(task: Task) -> int:
 
 def _print_estimate(config: Config, tasks: list[Task], num_cells: int, console: Console) -> None:
     """Says what is to be done, and how long it will take at the speed of a first cell."""
-    missing = [task for task in tasks if not (task.folder / "spectrum.csv").is_file()]
+    missing = [task for task in tasks if config.fresh or not has_finished(task.folder)]
     if not missing and not num_cells:
         return
     a_cell = tasks[0].estimate()
     levels = (config.levels + 1) * len(missing)
     seconds = levels * (a_cell + SECONDS_A_LEVEL) + num_cells * a_cell / _num_workers(tasks[0])
-    long = f"{seconds / 3600:.1f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes"
     networks = config.seeds * (levels + num_cells)
     console.print(
         f"{len(tasks)} tasks: {len(missing)} sources of {config.levels + 1} levels and "
-        f"{num_cells:,} cells to train, {networks:,} networks; about {long}",
+        f"{num_cells:,} cells to train, {networks:,} networks; about {duration_text(seconds)}",
         **AS_IS,
     )
 

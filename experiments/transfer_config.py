@@ -126,11 +126,12 @@ class Config:
         compared = self.levels_compared
         is_set = len(set(compared)) == len(compared) > 0
         require(is_set, "levels_compared", "must be different levels", compared)
+        num_text = sum(task.startswith(TEXT) for task in self.task_names)
+        rule = f"must be all images or all {TEXT}NAME"
+        require(num_text in (0, num), "tasks", rule, self.task_names)
+        require(self.levels >= 1, "levels", "must be at least 1", self.levels)
         density = (1 - PruneConfig().prune_fraction) ** self.levels
-        has_text = any(task.startswith(TEXT) for task in self.task_names)
-        is_one_kind = not has_text or all(task.startswith(TEXT) for task in self.task_names)
-        require(is_one_kind, "tasks", f"must be all images or all {TEXT}NAME", self.task_names)
-        reach = "" if has_text else f", down to a density of {density:.2g}"
+        reach = "" if num_text else f", down to a density of {density:.2g}"
         rule = f"must lie in 1 to {self.levels}, the levels of the sources' tickets{reach}"
         is_there = 1 <= min(compared) <= max(compared) <= self.levels
         require(is_there, "levels_compared", rule, compared)

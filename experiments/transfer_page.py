@@ -29,7 +29,8 @@ QUESTION = (
 )
 VIABLE = (
     "Only levels count at which the target's own ticket keeps half of what the dense network gains "
-    "over the worst random mask: where that ticket learns nothing, any other is as good as it."
+    "over the worst random mask or re-initialised ticket: where the own ticket learns nothing, any "
+    "other is as good as it."
 )
 CAPTIONS = {
     "matrix": "Test metric of each transferred ticket minus that of the target's own ticket, in "

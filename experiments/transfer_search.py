@@ -13,7 +13,8 @@ from experiments import cli
 from experiments.transfer_cells import Cell, CellTable, CellTrainer
 from experiments.transfer_config import Config
 from imp_rg.rg.minimal_density import MinimalDensity, minimal_density, viable_levels
-from imp_rg.rg.transfer_matrix import transfer_outcomes
+from imp_rg.rg.stats import t_interval
+from imp_rg.rg.transfer_matrix import is_within, loss_margin
 from imp_rg.types import Float
 
 
@@ -58,21 +59,16 @@ def _viable_levels(config: Config, table: CellTable, target: str) -> range:
     """Levels at which there is something to transfer, see `viable_levels`."""
 
     def mean(source: str, kind: str, level: int) -> float:
-        return float(table[Cell(target, source, kind, level)].mean())
+        return float(t_interval(table[Cell(target, source, kind, level)]).mean)
 
     levels = range(1, config.levels + 1)
     own = np.array([[mean(target, "ticket", level)] for level in levels])
     controls = product(config.task_names, ("random", "reinit"), config.levels_compared)
-    floor = np.array([min(mean(*control) for control in controls)])
+    # Not min: a control without a value must not decide.
+    floor = np.fmin.reduce([[mean(*control)] for control in controls])
     return levels[: viable_levels(own, np.array([mean(target, "dense", 0)]), floor)[0]]
 
 
 def does_transfer(ticket: Float[np.ndarray, " seed"], own: Float[np.ndarray, " seed"]) -> bool:
     """The rule of `transfer_outcomes`, for one source, one target and one level."""
-    unknown = np.full_like(own, np.nan)
-    transferred = np.stack([[unknown, ticket], [unknown, unknown]])
-    of_targets = np.stack([unknown, own])
-    outcomes = transfer_outcomes(
-        transferred, of_targets, np.full_like(of_targets, np.nan), np.full_like(transferred, np.nan)
-    )
-    return bool(outcomes.transfers[0, 1])
+    return bool(is_within(t_interval(ticket - own).mean, loss_margin(own)))

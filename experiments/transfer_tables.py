@@ -7,11 +7,12 @@ source below ``sources``. Out: `TransferTables`, which `write_tables` puts besid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
+from experiments.transfer_cells import COLUMNS
 from experiments.transfer_predictors import (
     ALL_LEVELS,
     Predictions,
@@ -32,10 +33,9 @@ from imp_rg.rg import (
     viable_levels,
 )
 from imp_rg.rg.stats import SeedInterval, t_interval
+from imp_rg.tickets.transfer import Kind
 from imp_rg.types import Float, Int
 
-COLUMNS = ("target", "source", "kind", "level", "density", "seed", "test_metric")
-KINDS = ("ticket", "random", "reinit", "dense")
 FRAMES = ("outcomes", "predictors", "leave_one_out", "minimal_density")
 
 
@@ -74,11 +74,12 @@ class Cells:
 
         The worst random or re-initialised ticket says what a network scores that learns nothing.
         """
-        own = [self.own("ticket", level).mean(axis=-1) for level in self.density]
+        own = [t_interval(self.own("ticket", level).T).mean for level in self.density]
+        dense = t_interval(self.own("dense", 0).T).mean
         controls = self.table[self.table["kind"].isin(["random", "reinit"])]
         cells = controls.groupby(["target", "source", "kind", "level"])["test_metric"].mean()
         floor = cells.groupby("target").min().reindex(list(self.tasks)).to_numpy(float)
-        return viable_levels(np.array(own), self.own("dense", 0).mean(axis=-1), floor)
+        return viable_levels(np.array(own), dense, floor)
 
     def outcomes(
         self, level: int, *, kind: str = "ticket", ci_level: float = 0.95
@@ -191,7 +192,7 @@ def read_cells(folder: Path) -> Cells:
     missing = [name for name in COLUMNS if name not in table]
     require(not missing, "cells.csv", f"must have the columns {', '.join(COLUMNS)}", list(table))
     table = table.astype({"target": str, "source": str})
-    for name, known in (("target", tasks), ("source", tasks), ("kind", KINDS)):
+    for name, known in (("target", tasks), ("source", tasks), ("kind", get_args(Kind))):
         others = sorted(set(table[name]) - set(known))
         require(not others, f"cells.csv: {name}", f"must be one of {', '.join(known)}", others)
     is_again = table.duplicated(["target", "source", "kind", "level", "seed"])

@@ -122,6 +122,7 @@ def prepare_tasks(config: Config, folder: Path, console: Console) -> list[Task]:
         task = prepare_task(name, config, folder, console)
         first = of_program.setdefault(task.setup.program or (name,), task)
         tasks.append(task._replace(draw=first.draw, trainer=first.trainer))
+    check_fit(tasks[0].setup.shapes, tasks[0].setup.shapes, config.redrawn)  # is anything redrawn?
     for task in tasks[1:]:
         _check_fit(tasks[0], task, config)
     return tasks

@@ -19,6 +19,19 @@ def random_checkpoint(*, num_layers, width, vocabulary, prefix="bert.", head="cl
     return tensors
 
 
+def hugging_face_sizes(*, num_layers, width, vocabulary):
+    """What ``config.json`` says of such a checkpoint."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": 3,
+        "intermediate_size": 4 * width,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+    }
+
+
 def random_tokens(length, width, *, num_words):
     """Inputs padded to `width`; the second half of each is a second text."""
     rng, length = np.random.default_rng(1), np.array(length, np.int32)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bert_inputs import random_checkpoint
+from bert_inputs import hugging_face_sizes, random_checkpoint
 from safetensors.numpy import save_file
 
 from imp_rg.blocks import BlockPartition
@@ -72,22 +72,14 @@ def write_tasks(folder, **excess_of):
     return folder
 
 
-def write_checkpoint(folder, num_layers):
+def write_uneven_checkpoint(folder, num_layers):
     """Matrices of uneven scale, so that sigma differs between layers."""
     tensors = random_checkpoint(num_layers=num_layers, width=12, vocabulary=40)
     rng = np.random.default_rng(1)
     for name in tensors:
         if name.endswith("weight") and "LayerNorm" not in name:
             tensors[name] *= np.float32(rng.uniform(0.5, 1.5))
-    sizes = {
-        "vocab_size": 40,
-        "hidden_size": 12,
-        "num_hidden_layers": num_layers,
-        "num_attention_heads": 3,
-        "intermediate_size": 48,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-    }
     save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(sizes))
+    settings = hugging_face_sizes(num_layers=num_layers, width=12, vocabulary=40)
+    (folder / "config.json").write_text(json.dumps(settings))
     return tensors

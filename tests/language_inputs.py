@@ -4,20 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from bert_inputs import random_checkpoint
+from bert_inputs import hugging_face_sizes, random_checkpoint
 from safetensors.numpy import save_file
 from text_inputs import WORDS
 
 LETTERS = [word for word in WORDS if len(word) == 1 and word.isalpha()]
-SIZES = {
-    "vocab_size": len(WORDS),
-    "hidden_size": 12,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "intermediate_size": 48,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
+SIZES = hugging_face_sizes(num_layers=2, width=12, vocabulary=len(WORDS))
 
 
 def write_checkpoint(folder: Path, **changed) -> Path:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bert_inputs import random_checkpoint, random_tokens
+from bert_inputs import hugging_face_sizes, random_checkpoint, random_tokens
 from safetensors.numpy import save_file
 
 from imp_rg.data.text.tokenise import Tokens
@@ -220,17 +220,16 @@ def test_the_word_embedding_learns_from_both_its_ends(variables):
 @pytest.mark.parametrize("kind", ["classification", "masked"])
 def test_rematerialisation_changes_no_number(kind, variables):
     tokens, outputs = tokens_of([5, 3], 5), []
+
+    def sum_of_squares(apply_fn, params, key):
+        state = variables._replace(params=params)
+        return (apply_fn(state, tokens, is_training=True, key=key)[0] ** 2).sum()
+
     for remat in (False, True):
         num = 2 if kind == "classification" else 0
         model = make_bert(SMALL, kind=kind, num_outputs=num, remat=remat)
         params = {**variables.params, "head": model.init(jax.random.key(0)).params["head"]}
-
-        def loss(params, key, model=model):
-            state = variables._replace(params=params)
-            y = model.make_apply_fn()(state, tokens, is_training=True, key=key)[0]
-            return (y**2).sum()
-
-        step = jax.jit(jax.value_and_grad(loss))
+        step = jax.jit(jax.value_and_grad(partial(sum_of_squares, model.make_apply_fn())))
         is_kept = "remat" not in str(step.trace(params, jax.random.key(1)).jaxpr)
         assert is_kept is not remat
         outputs.append(step(params, jax.random.key(1)))
@@ -313,16 +312,7 @@ def test_a_head_must_fit_if_asked_for(tensors, tmp_path):
         load_bert(key, tmp_path, make_bert(SMALL, kind="span"), with_head=True)
 
 
-HUGGING_FACE = {
-    "vocab_size": 40,
-    "hidden_size": 12,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "intermediate_size": 48,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "hidden_act": "gelu",
-}
+HUGGING_FACE = hugging_face_sizes(num_layers=2, width=12, vocabulary=40) | {"hidden_act": "gelu"}
 
 
 def test_config_of_hugging_face(tmp_path):

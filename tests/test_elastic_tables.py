@@ -188,6 +188,14 @@ def test_losses_by_hand():
     np.testing.assert_allclose(table["dense"], [98, 100, 98, 100])
 
 
+def test_seed_that_failed_at_the_target_has_no_loss():
+    own = metrics()
+    own.loc[own["seed"] == 1, "test_metric"] = np.nan
+    table = loss_frame(cells({"ticket": (80.0, 81.0)}), {20: own})
+    np.testing.assert_allclose(table["loss"], [6, np.nan])
+    np.testing.assert_allclose(table["dense"], [98, np.nan])
+
+
 def test_transfer_by_hand():
     good = {"ticket": (86.5, 88.0), "random": (60.0, 62.0), "reinit": (70.0, 70.0)}
     lost = {"ticket": (76.0, 79.0), "random": (60.0, 62.0)}

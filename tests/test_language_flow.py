@@ -143,7 +143,7 @@ def more_layers(folder):
         (lambda _: ("--levels", "10"), "levels: "),
         (lambda _: ("--blocks", "stage"), "blocks: must be one of layer, kind, tensor"),
         (lambda _: ("--checkpoint", "no/such/place"), "checkpoint: "),
-        (lambda _: ("--source", "jsonl:no/such/place"), "dataset: "),
+        (lambda _: ("--source", "jsonl:no/such/place"), "source: jsonl: needs the path"),
     ],
 )
 def test_bad_input_is_one_line(make_flags, sentence, inputs, tmp_path, capsys):

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from language_folder import write_checkpoint
+from language_folder import write_uneven_checkpoint
 
 from experiments.language_init import Config, answers, init_flow, layer_rows, run, sigma_frame
 from experiments.language_tables import layer_of
@@ -20,7 +20,7 @@ TENTHS = PruneConfig(prune_fraction=0.1, fraction_of="original")
 @pytest.mark.parametrize("num_layers", [2, 11])
 def test_flow_is_that_of_the_file(num_layers, tmp_path):
     """Two routes to one flow: our network's matrices, and the tensors of the file by name."""
-    write_checkpoint(tmp_path, num_layers)
+    write_uneven_checkpoint(tmp_path, num_layers)
     model = make_bert(read_config(tmp_path))
     params = load_bert(jax.random.key(0), tmp_path, model, with_head=True).variables.params
     flow = init_flow(model, params, Config(checkpoint=str(tmp_path)))
@@ -42,7 +42,7 @@ def test_flow_is_that_of_the_file(num_layers, tmp_path):
 
 
 def test_mean_sizes_and_last_densities(tmp_path):
-    tensors = write_checkpoint(tmp_path, 2)
+    tensors = write_uneven_checkpoint(tmp_path, 2)
     model = make_bert(read_config(tmp_path))
     params = load_bert(jax.random.key(0), tmp_path, model).variables.params
     table = sigma_frame(init_flow(model, params, Config())).set_index("block")
@@ -60,7 +60,7 @@ def test_mean_sizes_and_last_densities(tmp_path):
 
 def test_command_writes_tables_and_page(tmp_path, capsys):
     (tmp_path / "tiny").mkdir()
-    write_checkpoint(tmp_path / "tiny", 12)
+    write_uneven_checkpoint(tmp_path / "tiny", 12)
     out = run(Config(checkpoint=str(tmp_path / "tiny"), levels=3, out=tmp_path / "out"))
     assert "Table 3" in capsys.readouterr().out
     flow, table = read_csv(out / "init_flow.csv"), read_csv(out / "sigma.csv")
@@ -89,7 +89,7 @@ def test_embedded_encoder_has_the_documented_exponents():
 
 def test_observables_do_not_add_up(tmp_path):
     """What is no sum is dropped, not summed."""
-    write_checkpoint(tmp_path, 2)
+    write_uneven_checkpoint(tmp_path, 2)
     flow = read(tmp_path / "model.safetensors", one_shot=TENTHS, levels=2)
     grouped = regroup(flow, lambda block: "rest" if block == "rest" else "all")
     assert grouped.trajectory.blocks.names == ("all", "rest")
@@ -111,7 +111,7 @@ def test_bad_settings(settings, message):
 
 
 def test_more_levels_than_weights(tmp_path):
-    write_checkpoint(tmp_path, 2)
+    write_uneven_checkpoint(tmp_path, 2)
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="level 10 would keep none"):
         run(Config(checkpoint=str(tmp_path), levels=10, out=out))

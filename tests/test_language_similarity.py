@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bert_inputs import random_tokens
-from language_folder import write_checkpoint
+from language_folder import write_uneven_checkpoint
 from scipy import stats
 
 from experiments.language_similarity import (
@@ -26,7 +26,7 @@ from imp_rg.pytree import ones_masks
 def test_weights_of_the_checkpoint_and_of_the_run(tmp_path):
     checkpoint, run = tmp_path / "tiny", tmp_path / "rte"
     checkpoint.mkdir()
-    write_checkpoint(checkpoint, 2)
+    write_uneven_checkpoint(checkpoint, 2)
     model = make_bert(read_config(checkpoint))
     variables = load_bert(jax.random.key(0), checkpoint, model).variables
     trained = jax.tree.map(lambda x: x * 1.5, variables)

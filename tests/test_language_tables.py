@@ -15,6 +15,9 @@ from scipy import stats
 from experiments.language_page import report
 from experiments.language_similarity import read_similarity
 from experiments.language_tables import (
+    INIT,
+    MASKS,
+    ONESHOT,
     by_kind,
     by_layer,
     difference_frame,
@@ -26,7 +29,7 @@ from experiments.language_tables import (
     spread_frame,
     task_frame,
 )
-from experiments.language_words import INIT, MASKS, ONESHOT, verdict
+from experiments.language_words import verdict
 from imp_rg.io.files import read_csv, write_csv, write_json
 from imp_rg.models.bert import KINDS, make_bert
 from imp_rg.models.bert_config import BertConfig
@@ -152,7 +155,7 @@ def make_rows(means, half_widths, p_holm):
     [
         ([0.005, 0.005], [0.01, 0.9], "Yes: .* on 1 of 2 pairs .* on 1 after Holm"),
         ([0.005, 0.005], [0.2, 0.9], "Not shown: .* excludes 0 on 1 of 2 pairs"),
-        ([0.05, 0.005], [0.2, 0.9], "No: on none of 2 pairs"),
+        ([0.05, 0.005], [0.2, 0.9], "Not shown: on none of 2 pairs"),
         ([np.nan, np.nan], [np.nan, np.nan], "One seed gives no interval"),
     ],
 )

@@ -127,7 +127,7 @@ def test_unfit_sources(tmp_path):
         read_rows(RTE, source, "train")
     with pytest.raises(ValueError, match="must hold validation.jsonl or validation.jsonl.gz, or r"):
         read_rows(RTE, source, "validation")
-    with pytest.raises(ValueError, match="dataset: jsonl: needs the path of a folder"):
+    with pytest.raises(ValueError, match="source: jsonl: needs the path of a folder"):
         read_rows(RTE, f"{source}/absent", "train")
     for name in ("jsonl:", "digits"):
         with pytest.raises(ValueError, match=f"must be tfds or jsonl:PATH, got '{name}'"):

@@ -5,6 +5,7 @@ import functools
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 from unittest import mock
 
 import jax
@@ -16,7 +17,7 @@ from language_inputs import write_checkpoint, write_tasks
 from rich.console import Console
 from small_run import start
 
-from experiments import cli, transfer, transfer_page
+from experiments import cli, transfer, transfer_page, transfer_search
 from experiments.transfer_cells import COLUMNS, Cell, CellTable, CellTrainer, plan_cells
 from experiments.transfer_config import PRESETS, Config, task_folder
 from experiments.transfer_search import does_transfer, search_minimal_densities
@@ -236,9 +237,10 @@ def test_added_level_trains_only_its_controls(copy):
     assert read_json(copy / "config.json")["levels_compared"] == [2, 3, 4]
 
 
-def test_killed_experiment_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize("counts", [(40,), pytest.param((5, 40), marks=pytest.mark.long)])
+def test_killed_experiment_ends_with_the_same_bits(tmp_path, counts):
     out = tmp_path / "killed"
-    for count in (5, 40):
+    for count in counts:
         flags = (*FLAGS, "--tasks", *TASKS, "--out", str(out))
         child = start("tests/kill_transfer.py", str(count), *flags)
         output = child.communicate(timeout=300)
@@ -247,7 +249,8 @@ def test_killed_experiment_ends_with_the_same_bits(tmp_path):
     calls = []
     with counting(calls):
         run(out)
-    assert len(calls) == 75 - 4 - 39  # the cells that were being written are lost, no others
+    # The cells that were being written are lost, no others.
+    assert len(calls) == 75 - sum(count - 1 for count in counts)
     assert (out / "cells.csv").read_bytes() == (finished() / "cells.csv").read_bytes()
 
 
@@ -301,7 +304,9 @@ def test_loss_that_is_not_finite_is_nan():
     assert np.isfinite(found[0]) and np.isnan(found[1])
 
 
-def test_search_finds_what_the_grid_of_all_levels_says(tmp_path, copy):
+def test_search_finds_what_the_grid_of_all_levels_says(copy, monkeypatch):
+    """Networks of twelve steps learn too little for all levels to be viable: they are taken."""
+    monkeypatch.setattr(transfer_search, "viable_levels", lambda own, *_: [len(own)])
     grid = CellTable(finished() / "cells.csv", SEEDS)
     (copy / "cells.csv").unlink()
     run(copy, "--minimal-density", "search", "--levels-compared", "4")
@@ -328,6 +333,17 @@ def test_search_finds_what_the_grid_of_all_levels_says(tmp_path, copy):
             assert (result.level, result.density) == (brute.level, brute.density)
             compared += 1
     assert compared >= 3
+
+
+def test_control_without_a_value_leaves_the_search_its_levels():
+    """A seed that failed, or all of them, must not make every level look empty."""
+    config = parse("--minimal-density", "search", "--levels-compared", "2", "4")
+    table = {cell: np.array([30.0, np.nan]) for cell in plan_cells(config, "digits")}
+    table[Cell("digits", "digits", "random", 2)] = np.array([np.nan, np.nan])
+    table[Cell("digits", "digits", "dense", 0)] = np.array([98.0, np.nan])
+    for level, metric in enumerate((95.0, 94.0, 90.0, 40.0), 1):
+        table[Cell("digits", "digits", "ticket", level)] = np.array([metric, np.nan])
+    assert transfer_search._viable_levels(config, cast(Any, table), "digits") == range(1, 4)
 
 
 def test_search_trains_fewer_cells():
@@ -361,7 +377,8 @@ def test_transfers_is_within_the_margin_of_the_own_ticket(ticket, own, answer):
         (("--levels-compared", "5"), TASKS, ["levels_compared", "1 to 4", "density of 0.41"]),
         (("--levels-compared", "2", "2"), TASKS, ["levels_compared", "different"]),
         (("--levels", "40", "--levels-compared", "40"), TASKS, ["levels", "got 40"]),
-        (("--redrawn", "tail/*"), TASKS, ["redrawn", "must match", "tail"]),
+        (("--redrawn", "tail/*"), TASKS, ["error: redrawn: must match", "tail"]),
+        (("--levels", "0"), TASKS, ["levels: must be at least 1, got 0"]),
         (("--model", "lenat8"), TASKS, ["model", "nearest"]),
         (("--resize", "0"), TASKS, ["resize", "at least 1"]),
         (("--seeds", "0"), TASKS, ["seeds", "at least 1"]),
@@ -394,11 +411,12 @@ def test_folder_of_other_settings_is_refused_and_kept(copy):
     assert (copy / "cells.csv").read_bytes() == before
 
 
-def test_fresh_throws_the_cells_away(copy):
+def test_fresh_throws_the_cells_away(copy, capsys):
     calls = []
     with counting(calls):
         run(copy, "--fresh", tasks=TASKS[:2])
     assert len(calls) == 2 * (1 + 2 * 8)
+    assert "2 tasks: 2 sources of 5 levels and 34 cells to train" in capsys.readouterr().out
     assert read_json(copy / "config.json")["tasks"] == list(TASKS[:2])
 
 

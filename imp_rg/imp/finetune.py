@@ -247,7 +247,8 @@ def make_finetune_fn(
             is_slice = (step + 1 - first) % STEPS_PER_SLICE == 0 or step + 1 == last
             if is_slice and on_progress is not None:
                 on_progress(step + 1, float(loss))
-        loss = jnp.stack(losses)
+        # On the host: a stack of arrays compiles a program as long as their number.
+        loss = jnp.asarray(np.stack(jax.device_get(losses)))
         return carry[0], TrainInfo(loss=loss, is_finite=jnp.all(jnp.isfinite(loss)))
 
     return train_fn

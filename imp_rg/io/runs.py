@@ -110,6 +110,12 @@ def ticket_path(folder: Path, seed: int, level: int) -> Path:
     return folder / "tickets" / f"seed{seed}-level{level:02d}.safetensors"
 
 
+def has_finished(folder: Path) -> bool:
+    """Whether the environment in a run folder says that the run has ended."""
+    environment = folder / "environment.json"
+    return environment.is_file() and read_json(environment).get("finished", False)
+
+
 def config_hash(settings: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits that name a set of settings."""
     canonical = json.dumps(settings, sort_keys=True).encode()

@@ -163,7 +163,7 @@ def predictor_scores(scores: Frame, titles: Mapping[str, str]) -> Figure:
 
 @rc_context(STYLE)
 def metric_by_density(metrics: Frame, targets: Sequence[str]) -> Figure:
-    """Test metric of each target against density: own, transferred, random, reinitialised, dense.
+    """Test metric of each target against density: own, transferred, random, re-initialised.
 
     Args:
       metrics: Means over seeds: target, source, kind, level, density, test_metric. Dense rows have
@@ -206,7 +206,7 @@ def _draw_target(axis: Axes, metrics: Frame, target: str) -> None:
         "mean of sources": (others, {"color": SEED, "marker": "o", "linewidth": 1.6}),
         "own ticket": (metrics[is_ticket & is_own], {"color": MEASURED, "marker": "s"}),
         "random mask": (metrics[metrics["kind"] == "random"], NULL_STYLES["random"]),
-        "reinitialised": (metrics[metrics["kind"] == "reinit"], NULL_STYLES["init"]),
+        "re-initialised": (metrics[metrics["kind"] == "reinit"], NULL_STYLES["init"]),
     }
     for label, (rows, style) in lines.items():
         mean = rows.groupby("level")[["density", "test_metric"]].mean()

@@ -110,10 +110,9 @@ def transfer_outcomes(
 
     minus_own = over_seeds(transferred - own)
     random_minus_dense = over_seeds(random_mask - dense)
-    # One seed has no standard error, which leaves the fixed margin.
-    margin = np.fmax(MARGIN, 2 * over_seeds(own).sem)
+    margin = loss_margin(own)
     is_pair = ~np.eye(len(own), dtype=bool)
-    is_saturated = random_minus_dense.mean > -SATURATED_BELOW + _ROUNDING
+    saturated = is_pair & is_saturated(random_minus_dense.mean)
     is_known = ~np.isnan(minus_own.mean + random_minus_dense.mean)
     return TransferOutcomes(
         minus_own=minus_own,
@@ -121,10 +120,31 @@ def transfer_outcomes(
         minus_random=over_seeds(transferred - random_mask),
         random_minus_dense=random_minus_dense,
         margin=margin,
-        transfers=minus_own.mean >= -margin - _ROUNDING,
-        saturated=is_pair & is_saturated,
-        counted=is_pair & is_known & ~is_saturated,
+        transfers=is_within(minus_own.mean, margin),
+        saturated=saturated,
+        counted=is_pair & is_known & ~saturated,
     )
+
+
+def loss_margin(own: Float[np.ndarray, "*target seed"]) -> Float[np.ndarray, "*target"]:
+    """Points that a ticket which transfers may lose to the target's own ticket.
+
+    `MARGIN`, or two standard errors of the own ticket if this is more; one seed has none, which
+    leaves `MARGIN`. House definition.
+    """
+    return np.fmax(MARGIN, 2 * t_interval(np.moveaxis(own, -1, 0)).sem)
+
+
+def is_within(
+    minus_own: Float[np.ndarray, "*cell"], margin: Float[np.ndarray, "*cell"]
+) -> Bool[np.ndarray, "*cell"]:
+    """Whether a mean difference from the own ticket is no loss beyond the margin; False for NaN."""
+    return np.asarray(minus_own >= -margin - _ROUNDING)
+
+
+def is_saturated(random_minus_dense: Float[np.ndarray, "*cell"]) -> Bool[np.ndarray, "*cell"]:
+    """Whether a random mask loses less than `SATURATED_BELOW` points, on average; False for NaN."""
+    return np.asarray(random_minus_dense > -SATURATED_BELOW + _ROUNDING)
 
 
 def mantel_test(

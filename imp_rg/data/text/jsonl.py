@@ -43,13 +43,13 @@ def read_jsonl(task: Task, folder: Path, split: str) -> Iterator[tuple[str, Row]
 
 
 def _find_file(task: Task, folder: Path, split: str) -> Path:
-    require(folder.is_dir(), "dataset", "jsonl: needs the path of a folder", str(folder))
+    require(folder.is_dir(), "source", "jsonl: needs the path of a folder", str(folder))
     names = (f"{split}.jsonl", f"{split}.jsonl.gz")
     folders = [folder / task.name, folder]
     folders += [] if task.borrowed is None else [folder / task.borrowed]
     found = [place / name for place in folders for name in names if (place / name).is_file()]
     rule = f"jsonl: must hold {names[0]} or {names[0]}.gz, or {task.name}/ with one of them"
-    require(bool(found), "dataset", rule, str(folder))
+    require(bool(found), "source", rule, str(folder))
     return found[0]
 
 

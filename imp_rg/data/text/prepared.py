@@ -55,7 +55,7 @@ def _open_source(folder: Path, split: str) -> Any:
     builder: Any = tfds.builder_from_directory(folder)
     check_format(builder)
     available = list(builder.info.splits)
-    require(split in available, "dataset", f"must have the split {split}", available)
+    require(split in available, "splits", f"must hold {split}", available)
     return open_split(builder, split)
 
 

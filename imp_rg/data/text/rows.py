@@ -86,7 +86,7 @@ def _open_source(
     name, _, path = source.partition(":")
     if name == "jsonl" and path:
         return read_jsonl(task, Path(path), split)
-    require(source == "tfds", "dataset", "must be tfds or jsonl:PATH", source)
+    require(source == "tfds", "source", "must be tfds or jsonl:PATH", source)
     return read_prepared(task, split, data_dir=data_dir)
 
 
