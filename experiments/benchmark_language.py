@@ -128,7 +128,7 @@ def _our_call(setup: EncoderSetup):
         length=np.full(shape[0], setup.length, np.int32),
     )
     labels = rng.integers(0, NUM_CLASSES, shape[0], np.int32)
-    data = jax.tree.map(jnp.asarray, Batch(x=tokens, y=labels))  # pyright: ignore
+    data = Batch(x=jax.tree.map(jnp.asarray, tokens), y=jnp.asarray(labels))
     masks = ones_masks(variables.params)
 
     def call() -> None:

@@ -11,7 +11,7 @@ asks whether the mismatch of sigma between source and target predicts what a mov
     python -m experiments.elastic --preset cifar --device gpu
     python -m experiments.elastic --preset paper --device gpu
 
-The default takes about 40 minutes on 2 CPU cores (estimated from its CPU time) and 0.5 GB. By the
+The default takes about 40 minutes on 2 CPU cores (estimated from its CPU time) and 2 GB. By the
 default maps 15 of 22 tickets that count come within the margin of the target's own ticket. The
 mismatch of sigma orders the losses of 13 ways between depths with a rank correlation of +0.11, the
 ratio of depths alone with +0.30: too few to tell the two apart.

@@ -202,6 +202,7 @@ def read_cells(folder: Path) -> Cells:
         tasks=tasks,
         seeds=tuple(sorted(table["seed"].unique().tolist())),
         levels=tuple(sorted(config["levels_compared"])),
+        # pandas types the labels of an index as any hashable.
         density={int(level): float(density) for level, density in trained.items()},  # pyright: ignore[reportArgumentType]
         table=table,
     )

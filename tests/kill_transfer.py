@@ -41,5 +41,6 @@ class HalfFile:
         time.sleep(60)
 
 
+# A module has no `open` of its own until it is given one, which shadows the built-in.
 transfer_cells.open = lambda *args: HalfFile(open(*args))  # pyright: ignore[reportAttributeAccessIssue]
 cli.main(transfer.run, transfer.PRESETS, prog="python -m experiments.transfer")

@@ -350,6 +350,7 @@ def test_config_without_sizes_and_unreadable(tmp_path):
 
 def test_unfit_models():
     with pytest.raises(ValueError, match="kind: must be one of classification"):
+        # The wrong value is the test.
         make_bert(SMALL, kind="ranking")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="num_outputs: must be 1 for regression, got 2"):
         make_bert(SMALL, kind="regression")

@@ -16,7 +16,7 @@ from imp_rg.models.bert_config import BertConfig
 
 torch = pytest.importorskip("torch")
 
-from torch_bert import torch_bert  # noqa: E402
+from torch_bert import torch_bert  # noqa: E402  (after the skip)
 
 torch.set_num_threads(1)
 SMALL = BertConfig(num_words=50, width=24, num_layers=3, num_heads=4, intermediate_width=96)

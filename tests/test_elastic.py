@@ -313,6 +313,7 @@ def test_mismatches_of_the_papers_first_stage():
         (lambda: stretch_unique(4, 6, (1, 9)), "unique: must be distinct normal blocks of 1 to 4"),
         (lambda: stretch_unique(4, 6, (1, 2, 3)), "unique: must be 1 to 2 blocks, as many as"),
         (lambda: stretch_unique(4, 6, ()), r"unique: must be 1 to 2 blocks.* got \(\)"),
+        # The wrong value is the test.
         (lambda: stretch_unique(4, 6, (1,), order="end"), "order: must be one of appending, int"),  # pyright: ignore[reportArgumentType]
         (lambda: BlockMap((1, 2)), "block_map: block 0 must map to block 0 and nowhere else"),
         (lambda: BlockMap((0, 0)), "block_map: block 0 must map to block 0 and nowhere else"),

@@ -14,7 +14,7 @@ from imp_rg.pytree import to_flat
 torch = pytest.importorskip("torch")
 prune = pytest.importorskip("torch.nn.utils.prune")
 
-from torch_nets import torch_cifar_resnet, torch_logits, torch_resnet  # noqa: E402
+from torch_nets import torch_cifar_resnet, torch_logits, torch_resnet  # noqa: E402  (after the skip)
 
 torch.set_num_threads(1)
 IMAGES = np.random.default_rng(0).standard_normal((3, 16, 16, 3), np.float32)

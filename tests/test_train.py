@@ -168,7 +168,7 @@ def train_all(driver, strategy, num_steps, dtype, data, name="resnet14"):
     config = TrainConfig(num_steps=num_steps, batch_size=16, rewind_step=0)
     train_fn = make_train_fn(apply_fn, make_optimizer(config), config=config, driver=driver)
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
-    cast = lambda tree: jax.tree.map(lambda p: p.astype(dtype), tree)  # noqa: E731
+    cast = lambda tree: jax.tree.map(lambda p: p.astype(dtype), tree)  # noqa: E731  (one line)
     variables = stack([cast(model.init(jax.random.key(9 + i), SHAPE)) for i in range(2)])
     masks = stack([sparse_masks(jax.tree.map(lambda p: p[0], variables.params))] * 2)
     mapped = map_replicates(lambda _, *args: train_fn(*args), strategy)
@@ -227,7 +227,7 @@ def test_dispatch_reports_progress_and_compiles_one_step(tiny_batch):
     variables = model.init(jax.random.key(0), SHAPE)
     masks = ones_masks(variables.params)
     seen = []
-    report = lambda step, loss: seen.append((step, loss))  # noqa: E731
+    report = lambda step, loss: seen.append((step, loss))  # noqa: E731  (one line)
     start, _ = train_fn(jax.random.key(1), variables, masks, tiny_batch, start=0, stop=5)
     train_fn(jax.random.key(1), start, masks, tiny_batch, on_progress=report)
     assert [step for step, _ in seen] == [15, 25]

@@ -56,7 +56,7 @@ def test_where_only_the_profile_predicts_no_flow_gets_the_credit(worlds):
     assert (
         "The control alone, which knows only how many weights each block keeps, has Spearman +0.9"
         in said
-    )  # noqa: E501
+    )
     assert "at level 6: beyond chance" in said
     assert "averaged, none does" in said
 

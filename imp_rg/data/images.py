@@ -162,7 +162,7 @@ def _write_cache(path: Path, splits: Splits, *, fingerprint: str) -> None:
                 np.savez(file, fingerprint=np.asarray(fingerprint), **splits._asdict())
                 file.close()
                 os.replace(file.name, path)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: no half file stays, and it is raised again
                 os.unlink(file.name)
                 raise
     except OSError as error:
