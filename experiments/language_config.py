@@ -46,7 +46,8 @@ class Config:
     """Measures the IMP flow of a pre-trained encoder on tasks of GLUE and SQuAD.
 
     Attributes:
-      preset: Defaults to start from: a try of 1.7 minutes, three small tasks, or the paper's recipe.
+      preset: Defaults to start from: a try of 1.7 minutes, three small tasks, or the paper's
+        recipe.
       tasks: Names of the tasks, in the order of the run.
       source: jsonl:PATH (one folder a task, train.jsonl and validation.jsonl), or tfds.
       data_dir: Where prepared TensorFlow Datasets lie.
