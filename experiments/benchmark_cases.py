@@ -18,10 +18,11 @@ from imp_rg.blocks import BlockPartition
 from imp_rg.config import TrainConfig
 from imp_rg.data.augment import Augmentation
 from imp_rg.flow import flow_point
+from imp_rg.imp.drivers import Driver
 from imp_rg.imp.execution import Execution, choose_execution
 from imp_rg.imp.prune import prune_masks, prune_masks_on_host
 from imp_rg.imp.replicates import Strategy, map_replicates, num_usable_cores, stack
-from imp_rg.imp.train import Driver, make_optimizer, make_train_fn
+from imp_rg.imp.train import make_optimizer, make_train_fn
 from imp_rg.models import RESNET_BLOCKS, Model, make_model
 from imp_rg.pytree import num_kept, ones_masks
 from imp_rg.types import Batch, Params, TrainFn, Variables, is_accelerator

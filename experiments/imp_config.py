@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import tyro
 
 from imp_rg.config import PruneConfig, TrainConfig, require, require_choice
+from imp_rg.imp.drivers import Driver
 from imp_rg.imp.replicates import Strategy
 from imp_rg.imp.saliency import SCORES
-from imp_rg.imp.train import Driver
 from imp_rg.models.resnet_cifar import GammaInit, Shortcut
 
 Preset = Literal["smoke", "default", "paper"]

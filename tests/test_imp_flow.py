@@ -11,8 +11,8 @@ from experiments import cli
 from experiments.imp_flow import PRESETS, Config, run
 from imp_rg.blocks import parse_blocks
 from imp_rg.config import TrainConfig
+from imp_rg.imp.drivers import steps_per_epoch
 from imp_rg.imp.prune import prune_schedule
-from imp_rg.imp.train import steps_per_epoch
 
 PROG = "python -m experiments.imp_flow"
 

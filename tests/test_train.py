@@ -7,15 +7,10 @@ import optax
 import pytest
 
 from imp_rg.config import TrainConfig
+from imp_rg.imp.drivers import plan_batches, steps_per_epoch
 from imp_rg.imp.evaluate import make_count_fn
 from imp_rg.imp.replicates import map_replicates, stack
-from imp_rg.imp.train import (
-    learning_rate,
-    make_optimizer,
-    make_train_fn,
-    plan_batches,
-    steps_per_epoch,
-)
+from imp_rg.imp.train import learning_rate, make_optimizer, make_train_fn
 from imp_rg.models import make_model
 from imp_rg.pytree import ones_masks
 from imp_rg.types import Batch, Variables

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imp_rg.imp.drivers import Driver
 from imp_rg.imp.replicates import Strategy, map_replicates
-from imp_rg.imp.train import Driver
 from imp_rg.types import ApplyFn, Array, Batch, Float, Variables
 
 MAX_BATCH = 1000

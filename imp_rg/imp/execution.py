@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
+from imp_rg.imp.drivers import Driver
 from imp_rg.imp.replicates import Strategy
-from imp_rg.imp.train import Driver
 from imp_rg.types import is_accelerator
 
 

@@ -16,9 +16,9 @@ import optax
 
 from imp_rg.config import require, require_choice
 from imp_rg.data.text.batches import TextBatch, plan_epoch
+from imp_rg.imp.drivers import STEPS_PER_SLICE, Progress, TrainInfo
 from imp_rg.imp.losses import DrawFn, LossFn
 from imp_rg.imp.operator import RewindFn
-from imp_rg.imp.train import STEPS_PER_SLICE, Progress, TrainInfo
 from imp_rg.pytree import apply_masks, leaf_paths
 from imp_rg.types import Batch, Int, Key, TrainFn, Variables
 

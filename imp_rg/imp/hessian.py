@@ -16,8 +16,8 @@ from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from imp_rg.config import require
+from imp_rg.imp.drivers import cpu_compiler_options
 from imp_rg.imp.evaluate import MAX_BATCH
-from imp_rg.imp.train import cpu_compiler_options
 from imp_rg.pytree import check_same_structure
 from imp_rg.types import ApplyFn, Batch, Bool, Float, Key, Masks, Variables
 

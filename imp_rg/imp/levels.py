@@ -14,18 +14,14 @@ import numpy as np
 from imp_rg.blocks import BlockPartition
 from imp_rg.config import DataOrder, PruneConfig, TrainConfig
 from imp_rg.flow import FlowPoint, flow_point
+from imp_rg.imp.drivers import cpu_compiler_options, steps_per_epoch
 from imp_rg.imp.evaluate import make_measure_fn
 from imp_rg.imp.execution import Execution
 from imp_rg.imp.operator import ImpState, RewindFn, make_imp_step, start_state
 from imp_rg.imp.prune import prune_masks, prune_masks_on_host, prune_schedule
 from imp_rg.imp.replicates import map_replicates
 from imp_rg.imp.saliency import SCORES
-from imp_rg.imp.train import (
-    cpu_compiler_options,
-    make_optimizer,
-    make_train_fn,
-    steps_per_epoch,
-)
+from imp_rg.imp.train import make_optimizer, make_train_fn
 from imp_rg.types import (
     AnyArray,
     ApplyFn,

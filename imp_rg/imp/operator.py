@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from imp_rg.config import DataOrder, TrainConfig
+from imp_rg.imp.drivers import TrainInfo
 from imp_rg.imp.prune import prune_masks
-from imp_rg.imp.train import TrainInfo
 from imp_rg.pytree import num_kept, ones_masks
 from imp_rg.types import Array, Batch, Int, Key, Masks, ScoreFn, TrainFn, Variables
 

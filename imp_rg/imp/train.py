@@ -1,76 +1,17 @@
-"""The refine operator F: an Optax loop on masked weights, with two drivers and equal numbers.
+"""The refine operator F of image classification: an Optax loop on masked weights.
 
-``scan`` is one traceable program for a whole level, for accelerators and networks without
-convolutions. ``dispatch`` calls one jitted, donated step from Python, and reports on its way: XLA
-optimises convolutions on a CPU better outside of a loop (jax-ml/jax#12868), even those of
-`imp_rg.models.conv`, which lose little inside.
+`imp_rg.imp.drivers` repeats its step.
 """
-
-import functools
-import threading
-from collections.abc import Callable
-from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from imp_rg.config import TrainConfig, require
+from imp_rg.config import TrainConfig
 from imp_rg.data.augment import augment
-from imp_rg.imp.replicates import num_usable_cores
+from imp_rg.imp.drivers import Driver, drive
 from imp_rg.pytree import apply_masks
-from imp_rg.types import ApplyFn, Array, Float, Int, Key, TrainFn, Variables, is_accelerator
-
-Driver = Literal["scan", "dispatch"]
-Progress = Callable[[int, float], None]
-
-STEPS_PER_SLICE = 10
-"""Steps a dispatching replicate takes before it yields its core and reports."""
-
-_cores = threading.BoundedSemaphore(num_usable_cores())
-
-
-@functools.cache
-def cpu_compiler_options() -> dict[str, str]:
-    """Compiler options that make kernel gradients on a CPU twice as fast, where XLA knows them.
-
-    By default XLA gives the kernel gradient of a convolution to a library that takes twice as long
-    for it as XLA's own loop: a step of ResNet-20 at 32x32 takes 0.43-0.46 s so and 0.62-0.64 s by
-    default (one replicate, 2 cores, jax 0.10.2).
-    """
-    if is_accelerator():
-        return {}
-    fusions = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-    options = {"xla_cpu_experimental_ynn_fusion_type": fusions}
-    try:
-        jax.jit(lambda x: x + 1, compiler_options=options).lower(0.0).compile()
-    except Exception:  # experimental: another XLA may not know it, and raises what it likes
-        return {}
-    return options
-
-
-class TrainInfo(NamedTuple):
-    """What was seen while training one level.
-
-    Attributes:
-      loss: Mean cross-entropy of each step's batch, nats, [step].
-      is_finite: Whether every loss was finite.
-    """
-
-    loss: Float[Array, " step"]
-    is_finite: Array
-
-
-class BatchPlan(NamedTuple):
-    """Which examples each step sees.
-
-    Attributes:
-      indices: Rows of the data set, [step batch].
-      weights: 1 for an example, 0 where an incomplete last batch is filled up, [step batch].
-    """
-
-    indices: Int[Array, "step batch"]
-    weights: Float[Array, "step batch"]
+from imp_rg.types import ApplyFn, Array, Float, TrainFn, Variables
 
 
 def learning_rate(step: Array, config: TrainConfig) -> Float[Array, ""]:
@@ -106,45 +47,6 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformationExtraArgs
         )
 
     return optax.inject_hyperparams(sgd)(learning_rate=config.learning_rate)
-
-
-def steps_per_epoch(num_examples: int, config: TrainConfig) -> int:
-    """Optimizer steps in one pass over the data.
-
-    Raises:
-      ValueError: If a batch is larger than the data.
-    """
-    require(
-        config.batch_size <= num_examples,
-        "batch_size",
-        f"must not exceed the {num_examples} training examples",
-        config.batch_size,
-    )
-    full, left = divmod(num_examples, config.batch_size)
-    return full + (left > 0 and config.last_batch == "keep")
-
-
-def plan_batches(
-    key: Key, num_examples: int, config: TrainConfig, *, start: int, stop: int
-) -> BatchPlan:
-    """Draws the data order of steps [start, stop): a new permutation each epoch.
-
-    Step s is batch s mod steps-per-epoch of its epoch, so a level that starts in the middle of the
-    schedule skips the batches before it, as open_lth does.
-    """
-    per_epoch = steps_per_epoch(num_examples, config)
-    padding = max(per_epoch * config.batch_size - num_examples, 0)
-
-    def epoch_rows(epoch):
-        order = jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
-        order = jnp.concatenate([order, jnp.full(padding, -1, order.dtype)])
-        return order[: per_epoch * config.batch_size].reshape(per_epoch, -1)
-
-    first = start // per_epoch
-    epochs = jnp.arange(first, -(-stop // per_epoch))
-    rows = jax.vmap(epoch_rows)(epochs).reshape(-1, config.batch_size)
-    rows = rows[start - first * per_epoch : stop - first * per_epoch]
-    return BatchPlan(indices=jnp.maximum(rows, 0), weights=(rows >= 0).astype(jnp.float32))
 
 
 def make_train_step(
@@ -220,64 +122,9 @@ def make_train_fn(
       Redman et al., arXiv:2110.03210, Sec. 3 (operator F).
     """
     train_step = make_train_step(apply_fn, tx, config=config, policy=policy)
-    make_driver = _make_scan if driver == "scan" else _make_dispatch
-    return make_driver(train_step, tx, config)
 
+    def begin(variables, masks):
+        params = apply_masks(variables.params, masks)
+        return Variables(params=params, batch_stats=variables.batch_stats), tx.init(params)
 
-def _segment(start: int | None, stop: int | None, config: TrainConfig) -> tuple[int, int]:
-    return (
-        config.first_step if start is None else start,
-        config.num_steps if stop is None else stop,
-    )
-
-
-def _prepare(key, variables, masks, num_examples, start, stop, *, tx, config):
-    """Masked starting point, fresh optimizer, keys and data order of steps [start, stop)."""
-    order_key, augment_key = jax.random.split(key)
-    params = apply_masks(variables.params, masks)
-    carry = (Variables(params=params, batch_stats=variables.batch_stats), tx.init(params))
-    plan = plan_batches(order_key, num_examples, config, start=start, stop=stop)
-    return carry, augment_key, plan
-
-
-def _make_scan(train_step, tx, config: TrainConfig):
-    def train_fn(key, variables, masks, data, *, start=None, stop=None):
-        start, stop = _segment(start, stop, config)
-        carry, augment_key, plan = _prepare(
-            key, variables, masks, data.x.shape[0], start, stop, tx=tx, config=config
-        )
-
-        def body(carry, xs):
-            return train_step(carry, augment_key, masks, data, *xs)
-
-        (variables, _), loss = jax.lax.scan(body, carry, (plan, jnp.arange(start, stop)))
-        return variables, TrainInfo(loss=loss, is_finite=jnp.all(jnp.isfinite(loss)))
-
-    return train_fn
-
-
-def _make_dispatch(train_step, tx, config: TrainConfig):
-    prepare = jax.jit(functools.partial(_prepare, tx=tx, config=config), static_argnums=(3, 4, 5))
-    step_fn = jax.jit(train_step, donate_argnums=0, compiler_options=cpu_compiler_options())
-
-    def train_fn(
-        key, variables, masks, data, *, start=None, stop=None, on_progress: Progress | None = None
-    ):
-        start, stop = _segment(start, stop, config)
-        carry, augment_key, plan = prepare(key, variables, masks, data.x.shape[0], start, stop)
-        # Rows of a host array as arguments: slicing on the device would compile once per segment.
-        plan, losses = jax.device_get(plan), []
-        for first in range(start, stop, STEPS_PER_SLICE):
-            last = min(first + STEPS_PER_SLICE, stop)
-            with _cores:  # more replicates than cores take turns, so that none lags behind
-                for step in range(first, last):
-                    batch = jax.tree.map(lambda rows, row=step - start: rows[row], plan)
-                    carry, loss = step_fn(carry, augment_key, masks, data, batch, step)
-                    losses.append(loss)
-                jax.block_until_ready(carry)
-            if on_progress is not None:
-                on_progress(last, float(losses[-1]))
-        loss = jnp.stack(losses)
-        return carry[0], TrainInfo(loss=loss, is_finite=jnp.all(jnp.isfinite(loss)))
-
-    return train_fn
+    return drive(train_step, begin, config=config, driver=driver)
