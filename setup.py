@@ -40,6 +40,10 @@ setup(
         "text": ["tokenizers>=0.20", "huggingface_hub>=0.25"],
         # Reading PyTorch files; what else is read needs no extra.
         "torch": ["torch>=2.6"],
+        # Folders of images too large for memory.
+        "stream": ["grain>=0.2.12"],
+        # Many runs on Slurm or here.
+        "sweep": ["submitit>=1.5"],
         "notebook": ["nbclient>=0.10", "ipykernel>=6"],
         "test": [
             "pytest>=8.3",

@@ -4,6 +4,9 @@ Measures on this machine, in alternating repetitions, so that a drift of the mac
 
 * steps: milliseconds per seed and step of F, by driver, replicate strategy and number of seeds,
   beside the same step in PyTorch where it is installed (``pip install torch==2.13.0``, optional);
+* vision: images a second of ResNet-20 and ResNet-50 at 32x32, by execution and number of
+  replicates, beside PyTorch's by layout, type and compilation; shares of the measured roofs, memory
+  and compile time, and the roofline on paper;
 * language: milliseconds per step of a BERT encoder, tokens a second, the share of what the
   machine's matrix products allow, beside the same encoder in PyTorch;
 * pruning: exact global pruning (M), by route and number of weights;
@@ -11,10 +14,14 @@ Measures on this machine, in alternating repetitions, so that a drift of the mac
 
     python -m experiments.benchmark                  # writes runs/benchmark/benchmark.{json,md}
     python -m experiments.benchmark --only pruning reduction --repeats 9
+    python -m experiments.benchmark --only vision --out DIR   # GPU: within 8 minutes
     python -m experiments.benchmark --preset smoke   # tiny sizes: does it run?
 
-PyTorch runs one process a seed; the faster of one seed on all cores and one seed on each core is
-compared with the library's own choice of execution. Images are random; nothing is learned.
+Results are written after every network, so that one that is stopped leaves the others.
+
+PyTorch runs one process a seed; the fastest of its variants (on a CPU layouts, and one seed on all
+cores or one on each) is compared with the library's own choice of execution. Images are random;
+nothing is learned.
 
 Obtained on 2 CPU cores (a virtual Xeon), jax 0.10.2, torch 2.13.0, `--repeats 5 --seeds 1 2`, in 3
 minutes (all rows: `experiments/results/benchmark`):
@@ -23,12 +30,17 @@ minutes (all rows: `experiments/results/benchmark`):
 * ResNet-20, 32x32, batch 128, 2 seeds: 424 ms, 2.14 (2.12 to 2.17) times PyTorch's;
 * 85M weights pruned exactly in 0.30 s, their M_i and P_i reduced in 0.02 s.
 
+`--only vision` should take 5 minutes there (an estimate), ResNet-50 on batches of 8. Not measured
+yet on a GPU. On paper (`prediction.csv`) memory binds both networks on a H200: at
+most 1.4 million images/s for ResNet-20 at batch 128, and 83,000 for ResNet-50 at batch 256.
+
 At 32x32 about half of the CPU time is convolutions, where XLA contracts by Eigen and PyTorch by
 oneDNN in blocked layouts; the rest is passes over activations (batch norm, ReLU, pads, transposes).
 """
 
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -47,21 +59,22 @@ from experiments.benchmark_cases import (
     step_cases,
 )
 from experiments.benchmark_language import EncoderSetup, encoder_cases, language_words
-from experiments.benchmark_rows import (
-    Case,
-    Ratio,
-    Row,
+from experiments.benchmark_report import (
+    Results,
     aims,
     describe_machine,
-    measure,
     print_results,
     write_results,
 )
+from experiments.benchmark_roofline import TINY_PROBE
+from experiments.benchmark_rows import Case, Ratio, Row, measure
 from experiments.benchmark_torch import is_available
+from experiments.benchmark_vision import VisionSetup, networks, vision_cases
+from experiments.benchmark_vision_tables import vision_tables, vision_words
 from imp_rg.config import require
 from imp_rg.models.bert_config import BertConfig
 
-Part = Literal["steps", "language", "pruning", "reduction"]
+Part = Literal["steps", "vision", "language", "pruning", "reduction"]
 Preset = Literal["smoke", "default"]
 
 Group = Callable[[], AbstractContextManager[list[Case]]]
@@ -89,6 +102,19 @@ TINY_ENCODER = EncoderSetup(
     config=BertConfig(num_words=30, width=8, num_layers=1, num_heads=2, intermediate_width=16),
     batch_size=4,
     length=6,
+    probe=TINY_PROBE,
+)
+TINY_VISION = VisionSetup(
+    model="resnet14",
+    width=0.25,
+    input_shape=(8, 8, 3),
+    batch_size=8,
+    policy="flip_crop",
+    num_steps=1,
+    level_steps=100,
+    replicates=(1, 2),
+    has_alternatives=False,
+    probe=TINY_PROBE,
 )
 
 
@@ -102,13 +128,13 @@ class Config:
       seeds: Numbers of seeds to measure.
       only: Parts to measure.
       thorough: Also prune the largest network by the route this backend does not use.
-      out: Folder of benchmark.json and benchmark.md.
+      out: Folder of benchmark.json, benchmark.md and CSVs; written anew.
     """
 
     preset: Preset = "default"
     repeats: int = 7
     seeds: tuple[int, ...] = (1, 2, 3)
-    only: tuple[Part, ...] = ("steps", "language", "pruning", "reduction")
+    only: tuple[Part, ...] = ("steps", "vision", "language", "pruning", "reduction")
     thorough: bool = False
     out: Path = Path("runs/benchmark")
 
@@ -130,6 +156,11 @@ class Config:
         return (TINY_ENCODER,) if self.preset == "smoke" else MINILM
 
     @property
+    def networks(self) -> tuple[VisionSetup, ...]:
+        """Vision networks whose steps are measured, of sizes fit for the device."""
+        return (TINY_VISION,) if self.preset == "smoke" else networks()
+
+    @property
     def shapes(self) -> dict[str, Shapes]:
         """Leaf shapes of the networks that are pruned, by name, the largest last."""
         return {"tiny": [(3, 3, 16, 16)] * 4} if self.preset == "smoke" else LEAF_SHAPES
@@ -140,31 +171,42 @@ PRESETS = {"smoke": Config(preset="smoke", repeats=1, seeds=(1, 2)), "default": 
 
 def run(config: Config) -> Path:
     """Measures and reports; returns the folder of the results."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     machine = describe_machine()
     console.print(" · ".join(f"{key} {value}" for key, value in machine.items()), highlight=False)
     rows: list[Row] = []
     ratios: list[Ratio] = []
-    for name, prepare in _groups(config, console).items():
-        console.print(f"{name}: compiling and measuring", highlight=False)
+    results = Results(machine=machine, rows=rows, ratios=ratios, words=[], tables={})
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False)
+
+    for name, prepare in _groups(config, say).items():
+        say(f"{name}: compiling and measuring")
         with prepare() as cases:
-            new_rows, new_ratios = measure(cases, repeats=config.repeats)
+            new_rows, new_ratios = measure(cases, repeats=config.repeats, say=say)
         rows += new_rows
         ratios += new_ratios
-    judged = aims(rows, ratios) + language_words(rows, config.encoders, BertConfig())
-    print_results(rows, ratios, judged, console)
-    write_results(config.out, machine, rows, ratios, judged)
-    console.print(f"written to {config.out}/benchmark.json and benchmark.md", highlight=False)
+        words = aims(rows, ratios) + vision_words(rows, ratios, config.networks)
+        words += language_words(rows, config.encoders, BertConfig())
+        tables = vision_tables(rows, config.networks)
+        results = dataclasses.replace(results, words=words, tables=tables)
+        write_results(config.out, results)
+    print_results(results, console)
+    say(f"written to {config.out}: benchmark.json, benchmark.md and tables as CSV")
     return config.out
 
 
-def _groups(config: Config, console: Console) -> dict[str, Group]:
+def _groups(config: Config, say: Callable[[str], None]) -> dict[str, Group]:
     groups: dict[str, Group] = {}
-    if {"steps", "language"} & set(config.only) and not is_available():
-        console.print("PyTorch is not installed: no comparison with it", highlight=False)
+    if {"steps", "vision", "language"} & set(config.only) and not is_available():
+        say("PyTorch is not installed: no comparison with it")
     if "steps" in config.only:
         for setup in config.setups:
             groups[setup.name] = functools.partial(step_cases, setup, config.seeds)
+    if "vision" in config.only:
+        for network in config.networks:
+            groups[network.name] = functools.partial(vision_cases, network, say)
     if "language" in config.only:
         for encoder in config.encoders:
             groups[encoder.name] = functools.partial(encoder_cases, encoder)
@@ -183,9 +225,11 @@ def _groups(config: Config, console: Console) -> dict[str, Group]:
 
 
 if __name__ == "__main__":
+    # PyTorch lives beside JAX, which would take most of a GPU's memory for itself.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     cli.main(
         run,
         PRESETS,
         prog="python -m experiments.benchmark",
-        when_stopped="nothing was written",
+        when_stopped="finished networks are written",
     )

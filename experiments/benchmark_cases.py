@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark_rows import Case
-from experiments.benchmark_torch import TorchSeeds, TorchSpec, is_available, make_step
+from experiments.benchmark_torch import TorchSeeds, is_available
+from experiments.benchmark_torch_resnet import TorchSpec, make_step
 from imp_rg.blocks import BlockPartition
 from imp_rg.config import TrainConfig
 from imp_rg.data.augment import Augmentation
@@ -21,11 +22,12 @@ from imp_rg.flow import flow_point
 from imp_rg.imp.drivers import Driver
 from imp_rg.imp.execution import Execution, choose_execution
 from imp_rg.imp.prune import prune_masks, prune_masks_on_host
-from imp_rg.imp.replicates import Strategy, map_replicates, num_usable_cores, stack
+from imp_rg.imp.replicates import Strategy, map_replicates, num_usable_cores
 from imp_rg.imp.train import make_optimizer, make_train_fn
-from imp_rg.models import RESNET_BLOCKS, Model, make_model
+from imp_rg.models import IMAGENET_BLOCKS, RESNET_BLOCKS, Model, make_model, resnet_cifar
+from imp_rg.models.resnet_imagenet import STAGE_PLANES
 from imp_rg.pytree import num_kept, ones_masks
-from imp_rg.types import Batch, Params, TrainFn, Variables, is_accelerator
+from imp_rg.types import Batch, Params, TrainFn, is_accelerator
 
 Shapes = list[tuple[int, ...]]
 
@@ -80,11 +82,10 @@ def step_cases(setup: StepSetup, num_seeds: tuple[int, ...]) -> Iterator[list[Ca
     """Steps of F by driver, strategy and number of seeds, and in PyTorch where it is installed."""
     model = make_model(setup.model, num_classes=10, width=setup.width)
     chosen = choose_execution(has_convolutions=model.has_convolutions)
-    variables = model.init(jax.random.key(0), setup.input_shape)
-    inputs = {num: _train_inputs(setup, variables, num) for num in num_seeds}
+    inputs = {num: train_inputs(setup, model, num) for num in num_seeds}
     cases = []
     for driver, strategies in _executions(model).items():
-        train_fn = _train_fn(setup, model, driver)
+        train_fn = refine_fn(setup, model, driver)
         for strategy in strategies:
             for num in num_seeds:
                 if strategy == "threads" and num == 1:
@@ -97,7 +98,7 @@ def step_cases(setup: StepSetup, num_seeds: tuple[int, ...]) -> Iterator[list[Ca
                     num_seeds=num,
                     divisor=num * setup.num_steps,
                     program=f"vmap {num}" if strategy == "vmap" else driver,
-                    call=_train_call(train_fn, strategy, inputs[num]),
+                    call=train_call(train_fn, strategy, inputs[num]),
                     role="ours" if is_ours else None,
                 )
                 cases.append(case)
@@ -113,7 +114,8 @@ def _executions(model: Model) -> dict[Driver, tuple[Strategy, ...]]:
     return {"dispatch": ("loop", "threads"), "scan": ("loop", "threads", "vmap")}
 
 
-def _train_fn(setup: StepSetup, model: Model, driver: Driver) -> TrainFn:
+def refine_fn(setup: StepSetup, model: Model, driver: Driver) -> TrainFn:
+    """F of as many steps as one timed call takes. House definition."""
     config = TrainConfig(num_steps=setup.num_steps, rewind_step=0, batch_size=setup.batch_size)
     channels = setup.input_shape[2]
     train_fn = make_train_fn(
@@ -126,17 +128,33 @@ def _train_fn(setup: StepSetup, model: Model, driver: Driver) -> TrainFn:
     return jax.jit(train_fn) if driver == "scan" else train_fn
 
 
-def _train_inputs(setup: StepSetup, variables: Variables, num_seeds: int) -> tuple:
-    variables = stack([variables] * num_seeds)  # equal weights: drawing more would cost compiling
-    masks = ones_masks(variables.params)
+def train_inputs(setup: StepSetup, model: Model, num_seeds: int) -> tuple:
+    """Keys, equal random weights and full masks of all seeds, and random images.
+
+    Drawn by NumPy: JAX would compile one program a shape, for longer than the steps take.
+    """
     rng = np.random.default_rng(0)
+
+    def draw(leaf):
+        one = np.ones(leaf.shape, np.float32)
+        if leaf.ndim > 1:
+            fan_in = leaf.size / leaf.shape[-1]
+            one = rng.standard_normal(leaf.shape, np.float32) * np.float32((2 / fan_in) ** 0.5)
+        return np.stack([one] * num_seeds)
+
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), setup.input_shape))
+    variables = jax.tree.map(draw, shapes)
+    masks = jax.tree.map(lambda p: np.ones(p.shape, bool), variables.params)
     num_examples = 4 * setup.batch_size
     x = rng.integers(0, 256, (num_examples, *setup.input_shape), np.uint8)
     data = Batch(x=jnp.asarray(x), y=jnp.asarray(rng.integers(0, 10, num_examples, np.int32)))
-    return jax.random.split(jax.random.key(1), num_seeds), variables, masks, data
+    keys = jax.random.split(jax.random.key(1), num_seeds)
+    return keys, *jax.device_put((variables, masks)), data
 
 
-def _train_call(train_fn: TrainFn, strategy: Strategy, inputs: tuple) -> Callable[[], None]:
+def train_call(train_fn: TrainFn, strategy: Strategy, inputs: tuple) -> Callable[[], None]:
+    """F of all seeds as a function to time. House definition."""
+
     def train(replicate, key, variables, masks, data):
         del replicate
         return train_fn(key, variables, masks, data)
@@ -162,14 +180,7 @@ def _torch_cases(setup: StepSetup, cleanup: contextlib.ExitStack) -> list[Case]:
     layouts = {(1, cores)} if is_accelerator() else {(1, cores), (cores, 1)}
     cases = []
     for num_seeds, num_threads in sorted(layouts):
-        spec = TorchSpec(
-            blocks_per_stage=RESNET_BLOCKS[setup.model],
-            width=setup.width,
-            input_shape=setup.input_shape,
-            batch_size=setup.batch_size,
-            is_augmented=setup.policy == "flip_crop",
-            num_threads=num_threads,
-        )
+        spec = torch_spec(setup, num_threads)
         seeds = TorchSeeds(make_step, spec, num_seeds)
         cleanup.callback(seeds.close)
         case = Case(
@@ -181,9 +192,28 @@ def _torch_cases(setup: StepSetup, cleanup: contextlib.ExitStack) -> list[Case]:
             program=None,
             call=functools.partial(seeds.run, setup.num_steps),
             role="theirs",
+            memory=seeds.memory_gb,
         )
         cases.append(case)
     return cases
+
+
+def torch_spec(setup: StepSetup, num_threads: int) -> TorchSpec:
+    """The same network and batch for PyTorch. House definition."""
+    if setup.model in RESNET_BLOCKS:
+        channels, is_bottleneck = resnet_cifar.STAGE_CHANNELS, False
+        depths = (RESNET_BLOCKS[setup.model],) * len(channels)
+    else:
+        channels, (depths, is_bottleneck) = STAGE_PLANES, IMAGENET_BLOCKS[setup.model]
+    return TorchSpec(
+        channels=tuple(max(1, round(c * setup.width)) for c in channels),
+        depths=depths,
+        is_bottleneck=is_bottleneck,
+        input_shape=setup.input_shape,
+        batch_size=setup.batch_size,
+        is_augmented=setup.policy == "flip_crop",
+        num_threads=num_threads,
+    )
 
 
 def _random_weights(shapes: Shapes) -> Params:

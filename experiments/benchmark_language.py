@@ -13,6 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmark_roofline import (
+    MATMUL,
+    Probe,
+    compute_dtype,
+    device_probe,
+    matmul_case,
+    matmul_flops,
+)
 from experiments.benchmark_rows import Case, Row
 from experiments.benchmark_torch import TorchSeeds, is_available
 from experiments.benchmark_torch_bert import NUM_CLASSES, TorchBertSpec, make_bert_step
@@ -24,12 +32,7 @@ from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.models.bert import make_bert
 from imp_rg.models.bert_config import BertConfig
 from imp_rg.pytree import ones_masks
-from imp_rg.types import Batch, is_accelerator
-
-MATMUL = "matrix product"
-"""How the row is named that says what the machine can do."""
-
-_MATMUL_SIZE, _MATMUL_REPEATS = 2048, 4
+from imp_rg.types import Batch
 
 TEXT_LENGTHS = {"RTE": (4.107, 0.523, 2490), "MRPC": (3.943, 0.258, 3668)}
 """Mean and deviation of the logarithm of the tokens of an input, and inputs, of two tasks."""
@@ -51,6 +54,7 @@ class EncoderSetup:
       batch_size: Inputs a step.
       length: Tokens of each input.
       num_steps: Steps of one timed call.
+      probe: Size of the matrix product beside it; by default fit for the device.
     """
 
     encoder: str
@@ -58,6 +62,7 @@ class EncoderSetup:
     batch_size: int = 32
     length: int = 64
     num_steps: int = 2
+    probe: Probe | None = None
 
     @property
     def name(self) -> str:
@@ -87,17 +92,10 @@ def encoder_cases(setup: EncoderSetup) -> Iterator[list[Case]]:
     """Steps by the library, in PyTorch where it is installed, and a large matrix product."""
     case = functools.partial(Case, "language", setup.name, num_seeds=1)
     ours = _our_call(setup)
-    product = jax.jit(lambda x: x @ x)
-    dtype = jnp.bfloat16 if is_accelerator() else jnp.float32
-    square = jnp.full((_MATMUL_SIZE, _MATMUL_SIZE), 1.0 / _MATMUL_SIZE, dtype)
-
-    def multiply() -> None:
-        jax.block_until_ready([product(square) for _ in range(_MATMUL_REPEATS)])
-
     num = setup.num_steps
     cases = [
         case("jax dispatch", divisor=num, program="step", call=ours, role="ours"),
-        case(MATMUL, divisor=_MATMUL_REPEATS, program="product", call=multiply),
+        matmul_case("language", setup.name, setup.probe or device_probe()),
     ]
     with contextlib.ExitStack() as cleanup:
         if is_available():
@@ -106,12 +104,13 @@ def encoder_cases(setup: EncoderSetup) -> Iterator[list[Case]]:
             seeds = TorchSeeds(make_bert_step, spec, 1)
             cleanup.callback(seeds.close)
             call, how = functools.partial(seeds.run, num), f"torch, {cores} threads"
-            cases.append(case(how, divisor=num, program=None, call=call, role="theirs"))
+            theirs = case(how, divisor=num, program=None, call=call, role="theirs")
+            cases.append(theirs._replace(memory=seeds.memory_gb))
         yield cases
 
 
 def _our_call(setup: EncoderSetup):
-    model = make_bert(setup.config, dtype=jnp.bfloat16 if is_accelerator() else None)
+    model = make_bert(setup.config, dtype=compute_dtype())
     variables = model.init(jax.random.key(0))
     train_fn = make_finetune_fn(
         model.make_apply_fn(),
@@ -144,7 +143,7 @@ def language_words(
 
     Args:
       rows: All that was measured.
-      setups: The encoders, the longest inputs last.
+      setups: The encoders, the longest inputs last; what was not measured is left out.
       base: Encoder whose levels pruning is compared with.
 
     Returns:
@@ -157,15 +156,16 @@ def language_words(
     if not by_key:
         return []
     words, rate = [], 0.0
-    for setup in setups:
-        peak = 2 * _MATMUL_SIZE**3 / by_key[setup.name, MATMUL]
+    for setup in (setup for setup in setups if (setup.name, MATMUL) in by_key):
+        probe = setup.probe or device_probe()
+        peak = matmul_flops(1e3 * by_key[setup.name, MATMUL], probe)
         flops = step_flops(setup.config, setup.batch_size, setup.length)
         for (name, how), seconds in by_key.items():
             if name == setup.name and how != MATMUL:
                 words.append(
                     f"{name}, {how}: {setup.num_tokens / seconds:,.0f} tokens/s, "
                     f"{100 * flops / seconds / peak:.0f} % of the {peak / 1e9:,.0f} GFLOP/s of a "
-                    f"{_MATMUL_SIZE}x{_MATMUL_SIZE} product"
+                    f"{probe.side}x{probe.side} product"
                 )
         rate = flops / by_key[setup.name, "jax dispatch"]
     return words + padding_words() + _level_words(rows, base, rate)

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from imp_rg.imp.memory import explain_out_of_memory
+
 ConfigT = TypeVar("ConfigT")
 
 EXIT_BAD_INPUT = 2
@@ -77,7 +79,8 @@ def main(
     # Orbax logs what the run says in a line of its own.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
-        run(config)
+        with explain_out_of_memory():
+            run(config)
     except (ValueError, OSError, ImportError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None

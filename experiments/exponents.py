@@ -20,7 +20,7 @@ Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Eqs. 1 and 15, Table 7, Fig
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +85,27 @@ def run(config: Config) -> Path:
     require(bool(config.runs or config.csv), "runs", "give a run folder or --csv", "none")
     console = Console(width=None if sys.stdout.isatty() else 120)
     tasks = list(_read_tasks(config))
-    out = config.out or _default_folder(config)
-    _check_folder(out)
-    curves, rows = [], []
-    for task in tasks:
-        curve, row = _fit(task, config)
-        curves.append(curve)
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    settings = dataclasses.asdict(config) | {"tasks": [task.name for task in tasks]}
+    out = config.out or default_folder(config)
+    check_folder(out)
+    table, curves = fit_tasks(tasks, config)
+    figures = write_results(out, config, table, curves)
+    page = write_page(out, table, figures, ci_level=config.ci_level)
+    print_table(table, console)
+    console.print(f"report: {page}", **AS_IS)
+    return out
+
+
+def fit_tasks(tasks: Sequence[Task], config: Config) -> tuple[pd.DataFrame, list[FittedCurve]]:
+    """The law of every task: the rows of ``exponents.csv``, and what is drawn."""
+    curves, rows = zip(*(_fit(task, config) for task in tasks), strict=True)
+    return pd.DataFrame(rows), list(curves)
+
+
+def write_results(
+    out: Path, config: Config, table: pd.DataFrame, curves: Sequence[FittedCurve]
+) -> dict[str, Path]:
+    """Writes settings, tables and figures; returns the figures by name."""
+    settings = dataclasses.asdict(config) | {"tasks": table["task"].to_list()}
     write_json(out / "config.json", {name: _json(value) for name, value in settings.items()})
     write_csv(out / "exponents.csv", table)
     write_csv(out / "curves.csv", pd.concat([_curve_frame(curve) for curve in curves]))
@@ -101,26 +113,25 @@ def run(config: Config) -> Path:
     if table["identified"].sum() > 1:
         collapse = error_collapse(curves)
         figures["collapse"] = save_figure(collapse, out / "figures", "collapse")
-    page = write_page(out, table, figures, ci_level=config.ci_level)
-    _print(table, console)
-    console.print(f"report: {page}", **AS_IS)
-    return out
+    return figures
 
 
 def _read_tasks(config: Config) -> Iterator[Task]:
     names = [path.resolve().name for path in config.runs]
     for path, name in zip(config.runs, names, strict=True):
-        yield _read_run(path, name if names.count(name) == 1 else str(path))
+        yield read_run(path, name if names.count(name) == 1 else str(path))
     if config.csv is not None:
         yield from _read_csv(config.csv, config.num_test)
 
 
-def _read_run(path: Path, name: str) -> Task:
+def read_run(path: Path, name: str) -> Task:
+    """Errors of a run folder, in seeds that reached every level; its metric is an accuracy."""
     for file in ("metrics.csv", "config.json"):
         require((path / file).is_file(), "runs", f"must be run folders with {file}", str(path))
     settings = read_json(path / "config.json")
     metric = settings.get("metric", ACCURACY)
-    require(metric == ACCURACY, "runs", f"{path}: metric must be {ACCURACY}", metric)
+    rule = f"{path}: metric must be {ACCURACY} or another accuracy (%)"
+    require(metric.endswith("accuracy (%)"), "runs", rule, metric)
     metrics = _read_table(path / "metrics.csv", {"seed", "level", "density", "test_metric"}, "runs")
     # Levels mean the same in all seeds; a seed that stopped is no curve.
     accuracy = metrics.pivot(index="seed", columns="level", values="test_metric").dropna()
@@ -241,10 +252,10 @@ def _curve_frame(curve: FittedCurve) -> pd.DataFrame:
     )
 
 
-def _print(table: pd.DataFrame, console: Console) -> None:
-    shown = Table(
-        "task", "gamma", "interval", "paper's gauge", "verdict", title="critical exponent"
-    )
+def print_table(table: pd.DataFrame, console: Console) -> None:
+    """Gamma with interval and verdict, one row a task."""
+    head = ("task", "gamma", "interval", "paper's gauge", "verdict")
+    shown = Table(*head, title="critical exponent")
     for row in table.to_dict("records"):
         verdict = "identified" if row["identified"] else f"not identified: {row['why']}"
         shown.add_row(
@@ -257,14 +268,14 @@ def _print(table: pd.DataFrame, console: Console) -> None:
     console.print(shown)
 
 
-def _check_folder(out: Path) -> None:
+def check_folder(out: Path) -> None:
     """Results go to a folder that is new, empty, or holds earlier results of this command."""
     is_ours = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     is_ours = is_ours or (out / "exponents.csv").is_file()
     require(is_ours, "out", "must be empty or hold earlier results of this command", str(out))
 
 
-def _default_folder(config: Config) -> Path:
+def default_folder(config: Config) -> Path:
     """``runs/exponents/NAMES-HASH``: other sources or settings, other folder."""
     sources = [*config.runs, *([config.csv] if config.csv else [])]
     settings = repr([path.resolve() for path in sources]) + repr((config.num_test, config.window))

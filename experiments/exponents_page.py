@@ -45,7 +45,7 @@ def write_page(
         figures=[Figure(name, *CAPTIONS[name], inline(svg)) for name, svg in figures.items()],
         has_collapse="collapse" in figures,
         gamma=_gamma_table(rows, ci),
-        parameters=_parameter_table(rows),
+        parameters=parameter_table(rows),
         fewest=MIN_IN_WINDOW,
         bounds=GAMMA_BOUNDS,
     )
@@ -65,11 +65,12 @@ def interval_text(low: float, high: float, is_identified: bool) -> str:
 
 def published_gamma(dataset: str) -> published.PublishedRow | None:
     """Row of Table 7 of a data set, whatever its spelling: cifar10 is CIFAR-10."""
-    rows = {_plain(row.row): row for row in published.rows(7)}
-    return rows.get(_plain(dataset).removesuffix("cropped"))
+    rows = {plain_name(row.row): row for row in published.rows(7)}
+    return rows.get(plain_name(dataset).removesuffix("cropped"))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Letters and digits of a name, in lower case: cifar10 of CIFAR-10."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
@@ -115,7 +116,8 @@ def _published_cells(row: published.PublishedRow | None) -> list[str]:
     return [f"{by_label[c]:+.2f}" if c in by_label else MISSING for c in _columns()]
 
 
-def _parameter_table(rows: list[dict[str, Any]]) -> Table:
+def parameter_table(rows: list[dict[str, Any]]) -> Table:
+    """Everything that was fitted, one row a task."""
     head = ["task", "seeds", "densities", "on the power law", "p", "q", "e_np (%)", "e_up (%)"]
     head += ["noise", "seeds / noise", "held out (points)"]
     has_window = "eq1_gamma" in rows[0]

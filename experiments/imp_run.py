@@ -16,8 +16,10 @@ from experiments.imp_observables import record_observables
 from experiments.imp_state import RunState, drop_failed, restore, run_keys, start
 from experiments.setup import AS_IS, Setup
 from imp_rg.imp.levels import run_level
+from imp_rg.imp.memory import give_back_freed
+from imp_rg.imp.mesh import is_lead, lead_says
 from imp_rg.imp.record import RunRecord
-from imp_rg.imp.replicates import num_usable_cores, unstack
+from imp_rg.imp.replicates import num_usable_cores, rows_of
 from imp_rg.io import tables
 from imp_rg.io.checkpoints import Checkpoints
 from imp_rg.io.files import read_csv, read_json, write_csv, write_json
@@ -31,7 +33,7 @@ def is_finished(folder: RunFolder) -> bool:
     """Whether all levels and their tables are there."""
     needed = (folder.environment, *map(folder.table, TABLES))
     is_whole = all(path.exists() for path in needed)
-    return is_whole and read_json(folder.environment).get("finished", False)
+    return lead_says(is_whole and read_json(folder.environment).get("finished", False))
 
 
 def run_levels(
@@ -79,8 +81,10 @@ def run_levels(
                 record_nulls(config, setup, keys, state.imp, state.active, state.record)
                 table = folder.table("observables")
                 record_observables(config, setup, table, state.active, state.imp, before.imp)
+            del before  # or its weights would be held all through the next level
             progress.end_level(float(np.mean(level_record.test_metric)))
             _save(config, setup, folder, checkpoints, level, state)
+            give_back_freed()
     if not len(state.active):
         console.print(f"warning: no replicate is left after level {level}; the run ends here")
     checkpoints.close()
@@ -139,8 +143,10 @@ def _save(
     state: RunState,
 ) -> None:
     """Weights first, then the checkpoint that vouches for them, then tables."""
+    if not is_lead():
+        return
     settings = read_json(folder.config)
-    for row, imp in zip(state.active, unstack(state.imp), strict=True):
+    for row, imp in zip(state.active, rows_of(state.imp), strict=True):
         seed = config.seed_list[row]
         metadata = {
             "config_hash": config_hash(settings),

@@ -3,6 +3,7 @@
 In: a config and its `Setup`. Out: a `RunState`.
 """
 
+import io
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from rich.console import Console
 from experiments.imp_config import Config
 from experiments.imp_nulls import NULLS, record_gaussian
 from experiments.setup import AS_IS, Setup
+from imp_rg.imp.mesh import from_lead
 from imp_rg.imp.operator import ImpState
 from imp_rg.imp.record import RunRecord, empty_record
 from imp_rg.imp.replicates import stack
@@ -74,7 +76,7 @@ def restore(
     config: Config, setup: Setup, checkpoints: Checkpoints, console: Console
 ) -> tuple[int, RunState] | None:
     """The newest sound checkpoint; says what it is and what was wrong with newer ones."""
-    restored = checkpoints.restore()
+    restored = _from_lead(checkpoints.restore())
     for problem in checkpoints.problems:
         console.print(f"warning: {problem}; going back to the one before", **AS_IS)
     if restored is None:
@@ -88,6 +90,20 @@ def restore(
     return level, RunState(
         imp=jax.tree.map(jnp.asarray, state.imp), active=np.asarray(state.active), record=record
     )
+
+
+def _from_lead(restored: tuple[int, dict[str, np.ndarray]] | None):
+    """What the lead restored, on every process."""
+    if jax.process_count() == 1:
+        return restored
+    level, flat = restored or (-1, {})
+    arrays: dict[str, Any] = flat | {"level": np.array(level)}
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    with np.load(io.BytesIO(from_lead(packed.getvalue()))) as found:
+        flat = dict(found)
+    level = int(flat.pop("level"))
+    return (level, flat) if flat else None
 
 
 def _template(config: Config, setup: Setup) -> RunState:

@@ -30,9 +30,10 @@ from imp_rg.imp.finetune import (
     make_rewind_fn,
     plan_level,
 )
-from imp_rg.imp.levels import Scheme, assemble_scheme, make_schedule
+from imp_rg.imp.levels import Scheme, assemble_scheme
 from imp_rg.imp.losses import LOSSES, make_mask_fn
 from imp_rg.imp.operator import start_at
+from imp_rg.imp.prune import make_schedule
 from imp_rg.imp.text_measure import make_text_measure_fn
 from imp_rg.io.checkpoints import digest
 from imp_rg.io.foreign.bert_variables import (

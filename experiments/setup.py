@@ -20,8 +20,7 @@ from imp_rg import data
 from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.imp.execution import Execution, choose_execution
 from imp_rg.imp.levels import Scheme, make_scheme
-from imp_rg.imp.replicates import map_replicates, num_usable_cores, stack
-from imp_rg.imp.train import make_optimizer, make_train_fn
+from imp_rg.imp.replicates import num_usable_cores, stack
 from imp_rg.models import make_model
 from imp_rg.pytree import ones_masks
 from imp_rg.types import Batch, Key, Params, Variables
@@ -36,8 +35,8 @@ class Setup(NamedTuple):
     """Everything that settings determine, for images and texts.
 
     Attributes:
-      train_data: Training set on the device.
-      test_data: Held-out set.
+      train_data: Training set on the device (`Batch`, `ValidatedBatch`), or a `Stream`.
+      test_data: Held-out set, `Batch` or `Stream`.
       init: From a key to the initial variables of a replicate.
       apply_fn: Network.
       shapes: Of its params.
@@ -51,8 +50,8 @@ class Setup(NamedTuple):
         compiled program to serve them; empty if that is not known.
     """
 
-    train_data: Batch
-    test_data: Batch
+    train_data: Any
+    test_data: Any
     init: Callable[[Key], Variables]
     apply_fn: Callable[..., Any]
     shapes: Params
@@ -120,14 +119,15 @@ def prepare(config: Config, console: Console) -> Setup:
         execution=execution,
         progress=progress,
         scheme=scheme,
-        about=_about(images),
-        summary=_summary(config.dataset, images),
+        about=about_images(images),
+        summary=summarise_images(config.dataset, images),
         program=(repr(model.module), images.mean.tobytes(), images.std.tobytes(), images.augment)
         + tuple(array.shape for array in (images.x_train, images.x_test)),
     )
 
 
-def _about(images: data.ImageData) -> dict[str, Any]:
+def about_images(images: data.ImageData) -> dict[str, Any]:
+    """What config.json says of a set of images. House definition."""
     return {
         "augment": images.augment,
         "data_sha256": _data_digest(images),
@@ -136,7 +136,8 @@ def _about(images: data.ImageData) -> dict[str, Any]:
     }
 
 
-def _summary(dataset: str, images: data.ImageData) -> str:
+def summarise_images(dataset: str, images: data.ImageData) -> str:
+    """A set of images in one line. House definition."""
     size = "x".join(map(str, images.x_train.shape[1:]))
     return (
         f"{dataset}: {len(images.y_train):,} training and {len(images.y_test):,} test images, "
@@ -166,34 +167,25 @@ def _data_digest(images: data.ImageData) -> str:
 
 
 def estimate_seconds(config: Config, setup: Setup) -> float:
-    """Time of the whole run, from a few steps of all replicates after one that compiles."""
-    train = config.train
-    train_fn = make_train_fn(
-        setup.apply_fn,
-        make_optimizer(train),
-        config=train,
-        driver="dispatch",
-        policy=setup.about["augment"],
-    )
-    init_fn = jax.jit(setup.init)
+    """Time of the whole run, from a few steps of all replicates after some that compile.
+
+    The steps are those of the scheme itself: the run need not compile them again where they are
+    dispatched.
+    """
+    train, num_tried = config.train, min(TIMED_STEPS, config.train.num_steps)
+    init_fn, try_steps = jax.jit(setup.init), setup.scheme.make_try(num_tried)
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
     variables = stack([init_fn(jax.random.key(seed)) for seed in config.seed_list])
     masks = ones_masks(variables.params)
 
-    def time_steps(num_steps: int) -> float:
-        def few(replicate, key, variables, masks, data):
-            del replicate
-            return train_fn(key, variables, masks, data, start=0, stop=num_steps)[0]
-
+    def time_steps() -> float:
         began = time.monotonic()
-        jax.block_until_ready(
-            map_replicates(few, "threads")(keys, variables, masks, setup.train_data)
-        )
+        jax.block_until_ready(try_steps(jax.random.clone(keys), variables, masks, setup.train_data))
         return time.monotonic() - began
 
-    time_steps(TIMED_STEPS)  # compiles, the data order of so many steps included
+    time_steps()
     steps = train.rewind_step + (config.levels + 1) * (train.num_steps - train.first_step)
-    return steps * time_steps(TIMED_STEPS) / TIMED_STEPS
+    return steps * time_steps() / num_tried
 
 
 def resolved_settings(config: Config, setup: Setup) -> dict[str, Any]:

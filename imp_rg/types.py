@@ -9,7 +9,8 @@ Axis glossary, in the order in which axes always stand:
 * ``example height width channel``: data, batch axis first.
 """
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jaxtyping
@@ -65,6 +66,67 @@ class Batch(NamedTuple):
     y: Int[Array, " example"]
 
 
+class ValidatedBatch(NamedTuple):
+    """A training set with images that are held out of it, like `Batch`.
+
+    Attributes:
+      x: Training images in raw pixel units, [example height width channel].
+      y: Their labels.
+      x_val: Held-out images.
+      y_val: Their labels.
+    """
+
+    x: Array
+    y: Int[Array, " example"]
+    x_val: Array
+    y_val: Int[Array, " val_example"]
+
+
+class StreamBatch(NamedTuple):
+    """Examples of one step on the host.
+
+    Attributes:
+      x: Images in raw pixel units, [batch height width channel].
+      y: Labels, [batch].
+      weights: 1 for an example, 0 where an incomplete batch is filled up, [batch].
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A data set too large for the device, read batch by batch."""
+
+    @property
+    def num_train(self) -> int:
+        """Number of training examples."""
+        ...
+
+    @property
+    def num_test(self) -> int:
+        """Number of held-out examples."""
+        ...
+
+    def train_batches(
+        self,
+        seed: int,
+        *,
+        batch_size: int,
+        last_batch: Literal["drop", "keep"],
+        start: int,
+        stop: int,
+    ) -> Iterator[StreamBatch]:
+        """The batches of steps [start, stop); each depends on seed and step alone."""
+        ...
+
+    def test_batches(self, batch_size: int) -> Iterator[StreamBatch]:
+        """All held-out examples once, in order."""
+        ...
+
+
 @runtime_checkable
 class ApplyFn(Protocol):
     """A network as a pure function of raw images."""
@@ -94,7 +156,7 @@ class TrainFn(Protocol):
         key: Key,
         variables: Variables,
         masks: Masks,
-        data: Batch,
+        data: Batch | ValidatedBatch | Stream,
         *,
         start: int | None = None,
         stop: int | None = None,
@@ -124,7 +186,10 @@ __all__ = [
     "Params",
     "ScoreFn",
     "Scores",
+    "Stream",
+    "StreamBatch",
     "TrainFn",
+    "ValidatedBatch",
     "Variables",
     "is_accelerator",
 ]

@@ -1,6 +1,21 @@
 """Strict settings for all tests; shapes of the annotated modules are checked as they run."""
 
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 from jaxtyping import install_import_hook
+
+# A run of the tests compiles a program once, for all its workers and child processes, into a folder
+# that starts empty: none is left of an earlier run or comes from the user's cache. JAX reads both
+# settings when it is imported.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    COMPILED = tempfile.mkdtemp(prefix="imp_rg_compiled_")
+    atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # `rg`, `data` and `models` check what users hand in and answer in one line; the hook would come
 # before them.
@@ -12,11 +27,18 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from imp_rg.imp.replicates import num_usable_cores  # noqa: E402
 from imp_rg.types import Batch  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """A worker a core; files that are named run in this process, where -s shows what they print."""
+    is_named = all(Path(argument.partition("::")[0]).is_file() for argument in config.args)
+    return 0 if is_named else num_usable_cores()
 
 
 @pytest.fixture

@@ -85,18 +85,27 @@ def test_names_tell_runs_apart(tmp_path):
         (("{levels}", "--blokcs", "x"), "--blocks"),
     ],
 )
-def test_bad_input_is_one_line(flags, words, tmp_path):
+def test_bad_input_is_one_line(flags, words, tmp_path, monkeypatch, capsys):
     names = {"levels": finished_run() / "levels", "run": finished_run(), "tmp": tmp_path}
     flags = [flag.format(**names) for flag in flags]
+    monkeypatch.setattr("sys.argv", ["analyse", *flags, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(analyse.run, {"default": analyse.Config()}, prog=PROG)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2, said
+    assert words in said
+    assert len(said.strip().splitlines()) == 1 and said.startswith("error: ")
+
+
+def test_the_command_itself_says_one_line():
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.analyse", *flags, "--out", str(tmp_path / "out")],
+        [sys.executable, "-m", "experiments.analyse", "no-such-folder"],
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
     assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("error: ")
+    assert done.stderr.startswith("error: no-such-folder") and done.stderr.count("\n") == 1
 
 
 def test_other_runs_do_not_share_a_folder(tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from bert_inputs import random_tokens
 
@@ -13,10 +14,12 @@ from experiments import (
     benchmark,
     benchmark_cases,
     benchmark_language,
-    benchmark_torch,
+    benchmark_roofline,
     benchmark_torch_bert,
+    benchmark_vision,
 )
-from experiments.benchmark_rows import Case, Ratio, Row, aims, measure
+from experiments.benchmark_report import aims
+from experiments.benchmark_rows import Case, Ratio, Row, measure
 from imp_rg.imp.prune import SAMPLE_SIZE, prune_masks_on_host
 from imp_rg.models.bert import make_bert
 from imp_rg.models.bert_config import BertConfig
@@ -29,13 +32,21 @@ EXPECTED = {
 EXPECTED |= {("lenet8 4x4x1", how, num) for _, how, num in EXPECTED}
 EXPECTED |= {("lenet8 4x4x1", "jax scan vmap", num) for num in (1, 2)}
 EXPECTED |= {("tiny encoder 4x6", how, 1) for how in ("jax dispatch", "matrix product")}
+EXPECTED |= {
+    ("resnet14 8x8x3 width 0.25 batch 8", how, num)
+    for how, num in (
+        ("jax dispatch loop, chosen", 1),
+        ("jax dispatch threads, chosen", 2),
+        ("matrix product", 1),
+        ("memory: a / 2 + b", 1),
+    )
+}
 EXPECTED |= {("tiny", how, 1) for how in ("host", "device", "M_i and P_i")}
 
 
 def test_smoke_run_writes_every_row_and_says_that_torch_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "is_available", lambda: False)
-    monkeypatch.setattr(benchmark_cases, "is_available", lambda: False)
-    monkeypatch.setattr(benchmark_language, "is_available", lambda: False)
+    for module in (benchmark, benchmark_cases, benchmark_language, benchmark_vision):
+        monkeypatch.setattr(module, "is_available", lambda: False)
     config = dataclasses.replace(benchmark.PRESETS["smoke"], out=tmp_path)
     assert benchmark.run(config) == tmp_path
     assert capsys.readouterr().out.count("PyTorch is not installed: no comparison with it\n") == 1
@@ -43,12 +54,32 @@ def test_smoke_run_writes_every_row_and_says_that_torch_is_missing(tmp_path, mon
     assert {(r["name"], r["how"], r["num_seeds"]) for r in result["rows"]} == EXPECTED
     assert len(result["rows"]) == len(EXPECTED)
     assert all(0 < r["minimum"] <= r["median"] <= r["maximum"] for r in result["rows"])
-    # One program a driver, two vmapped ones, encoder and product, device pruning and the flow.
-    assert sum(r["compile_seconds"] is not None for r in result["rows"]) == 2 + 4 + 2 + 1 + 1
+    # One program a driver, two vmapped ones, step and ceilings, encoder and product, device pruning
+    # and the flow.
+    assert sum(r["compile_seconds"] is not None for r in result["rows"]) == 2 + 4 + 3 + 2 + 1 + 1
     assert "tokens/s" in result["aims"][0] and "inputs as long as those of RTE" in result["aims"][1]
     assert result["ratios"] == [] and 0.1 < result["peak_memory_gb"] < 50
     markdown = (tmp_path / "benchmark.md").read_text()
     assert markdown.count("\nsteps | ") == 14 and markdown.count("\npruning | ") == 2
+    assert "PREDICTION" in markdown and "NVIDIA's data sheet" in markdown
+    throughput = pd.read_csv(tmp_path / "throughput.csv")
+    assert throughput["replicates"].tolist() == [1, 2]
+    np.testing.assert_allclose(throughput["images_per_second"] * throughput["step_ms"], 8e3)
+    assert len(pd.read_csv(tmp_path / "benchmark.csv")) == len(EXPECTED)
+
+
+def test_what_was_measured_before_a_stop_is_written(tmp_path, monkeypatch):
+    def stopped(*args, **kwargs):
+        raise SystemExit(130)
+
+    monkeypatch.setattr(benchmark, "flow_cases", stopped)
+    config = dataclasses.replace(
+        benchmark.PRESETS["smoke"], only=("pruning", "reduction"), out=tmp_path
+    )
+    with pytest.raises(SystemExit):
+        benchmark.run(config)
+    result = json.loads((tmp_path / "benchmark.json").read_text())
+    assert {row["how"] for row in result["rows"]} == {"host", "device"}
 
 
 def fake_cases(log):
@@ -119,15 +150,6 @@ def test_host_pruning_is_exact_whatever_its_sample_sees(kind):
     np.testing.assert_array_equal(new, expected)
 
 
-def test_torch_network_is_ours():
-    torch = pytest.importorskip("torch")
-    spec = benchmark_torch.TorchSpec(3, 1.0, (32, 32, 3), 4, True, 1)
-    network = benchmark_torch._Network(torch, spec, "cpu")
-    assert sum(p.numel() for p in network.params) == 272_474
-    take_step = benchmark_torch.make_step(torch, spec)
-    assert np.isfinite(float(take_step()))
-
-
 def test_operations_are_those_that_xla_counts():
     """Of the forward pass, a third of a step; XLA also counts what is not a matrix product."""
     config = BertConfig(
@@ -148,7 +170,7 @@ def language_row(part, name, how, milliseconds):
 
 
 def test_words_of_an_encoder_by_hand():
-    setup = benchmark.MINILM[-1]
+    setup = dataclasses.replace(benchmark.MINILM[-1], probe=benchmark_roofline.CPU_PROBE)
     name = setup.name
     assert name == "MiniLM-like 32x128"
     flops = benchmark_language.step_flops(setup.config, 32, 128)
@@ -159,7 +181,9 @@ def test_words_of_an_encoder_by_hand():
         language_row("language", name, "matrix product", 1e3 * 2 * 2048**3 / 400e9),
         language_row("pruning", "BERT-base-like", "host", 300.0),
     ]
-    step, *padding, share = benchmark_language.language_words(rows, [setup], BertConfig())
+    step, *padding, share = benchmark_language.language_words(
+        rows, benchmark.MINILM[:1] + (setup,), BertConfig()
+    )
     percent = 100 * flops / 2.048 / 400e9
     assert step == (
         f"{name}, jax dispatch: 2,000 tokens/s, {percent:.0f} % of the 400 GFLOP/s of a "

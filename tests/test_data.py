@@ -159,10 +159,11 @@ def test_augmentation_can_be_chosen(tmp_path):
     name = save(tmp_path / "a.npz")
     assert load(name).augment == "none"
     assert load(name, augment="flip_crop").augment == "flip_crop"
-    for setting in ("augment", "normalize"):
+    settings: list[dict[str, Any]] = [{"augment": "other"}, {"normalize": "other"}]
+    for setting in settings:
         with pytest.raises(ValueError) as error:
-            load(name, **{setting: "other"})
-        one_line(error, setting, "'other'")
+            load(name, **setting)
+        one_line(error, *setting, "'other'")
 
 
 # Own arrays

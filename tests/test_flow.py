@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,19 +16,23 @@ from imp_rg.rg import measure_spectrum
 
 MODEL = make_model("resnet14", num_classes=10)
 BLOCKS = MODEL.partition("block", (8, 8, 1))
-PARAMS = MODEL.init(jax.random.key(0), (8, 8, 1)).params
+
+
+@functools.cache
+def params():
+    return MODEL.init(jax.random.key(0), (8, 8, 1)).params
 
 
 def random_masks(seed, density=0.4):
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda p: jnp.asarray(rng.random(p.shape) < density), PARAMS)
+    return jax.tree.map(lambda p: jnp.asarray(rng.random(p.shape) < density), params())
 
 
 def test_a_point_equals_a_slow_loop():
     masks = random_masks(0)
-    point = flow_point(PARAMS, masks, blocks=BLOCKS)
+    point = flow_point(params(), masks, blocks=BLOCKS)
     magnitude, surviving, total = loop_flow(
-        jax.tree.leaves(PARAMS), jax.tree.leaves(masks), BLOCKS.block_of
+        jax.tree.leaves(params()), jax.tree.leaves(masks), BLOCKS.block_of
     )
     np.testing.assert_allclose(point.magnitude, magnitude, rtol=1e-6)
     np.testing.assert_array_equal(point.surviving, surviving)
@@ -41,9 +47,9 @@ def test_a_point_equals_a_slow_loop():
 def test_seeds_are_one_vmapped_pass():
     masks = [random_masks(s) for s in range(3)]
     stacked = jax.tree.map(lambda *m: jnp.stack(m), *masks)
-    many = jax.vmap(lambda m: flow_point(PARAMS, m, blocks=BLOCKS))(stacked)
+    many = jax.vmap(lambda m: flow_point(params(), m, blocks=BLOCKS))(stacked)
     for i, mask in enumerate(masks):
-        one = flow_point(PARAMS, mask, blocks=BLOCKS)
+        one = flow_point(params(), mask, blocks=BLOCKS)
         np.testing.assert_allclose(many.magnitude_share[i], one.magnitude_share, rtol=1e-6)
         np.testing.assert_array_equal(many.surviving[i], one.surviving)
 
@@ -67,14 +73,14 @@ def test_sums_over_85_million_weights_are_exact_to_a_millionth():
 
 def test_nothing_left_gives_nan_shares():
     masks = jax.tree.map(jnp.zeros_like, random_masks(0))
-    point = flow_point(PARAMS, masks, blocks=BLOCKS)
+    point = flow_point(params(), masks, blocks=BLOCKS)
     assert bool(jnp.isnan(point.magnitude_share).all())
     assert bool(jnp.isnan(point.param_share).all())
 
 
 def test_masks_of_other_structure_are_refused():
     with pytest.raises(ValueError, match="structure"):
-        flow_point(PARAMS, {"w": jnp.ones(3, bool)}, blocks=BLOCKS)
+        flow_point(params(), {"w": jnp.ones(3, bool)}, blocks=BLOCKS)
 
 
 def test_trajectory_scale_factors_multiply_to_the_whole_density():
@@ -91,11 +97,13 @@ def test_trajectory_scale_factors_multiply_to_the_whole_density():
 
 
 def null(name, seed, levels=17):
-    sizes = [s.size for s, can in zip(jax.tree.leaves(PARAMS), BLOCKS.prunable, strict=True) if can]
+    sizes = [
+        s.size for s, can in zip(jax.tree.leaves(params()), BLOCKS.prunable, strict=True) if can
+    ]
     schedule = prune_schedule(tuple(sizes), PruneConfig(), num_levels=levels)
     return null_flow(
         jax.random.key(seed),
-        null_sources(PARAMS, PARAMS)[name],
+        null_sources(params(), params())[name],
         blocks=BLOCKS,
         schedule=schedule,
         prune_fn=jax.jit(prune_masks, static_argnames="prunable"),

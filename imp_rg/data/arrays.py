@@ -18,6 +18,9 @@ _UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, SyntaxErro
 _UNREADABLE += (zipfile.BadZipFile, zlib.error)
 
 
+_NO_IMAGES, _NO_LABELS = np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int32)
+
+
 class Splits(NamedTuple):
     """Arrays of one data set.
 
@@ -27,6 +30,8 @@ class Splits(NamedTuple):
       x_test: Like `x_train`.
       y_test: Like `y_train`.
       num_classes: Number of classes.
+      x_val: Like `x_train`, see `hold_out`; empty until then.
+      y_val: Like `y_train`.
     """
 
     x_train: np.ndarray
@@ -34,6 +39,8 @@ class Splits(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
     num_classes: int
+    x_val: np.ndarray = _NO_IMAGES
+    y_val: np.ndarray = _NO_LABELS
 
 
 def load_npz(path: str | Path) -> Splits:
@@ -134,6 +141,26 @@ def check_splits(splits: Splits) -> Splits:
     rule = f"must be images like x_train, {shape} {dtype}"
     require(found == (shape, dtype), "x_test", rule, f"{found[0]} {found[1]}")
     return splits
+
+
+def hold_out(splits: Splits, num: int) -> Splits:
+    """Keeps the last `num` training rows for validation.
+
+    Raises:
+      ValueError: If no training row would be left.
+
+    References:
+      Chen et al., arXiv:2012.06908: CIFAR keeps 45,000 rows of 50,000, SVHN 68,257 of 73,257.
+    """
+    num_train = len(splits.y_train) - num
+    rule = f"must be at least 0 and less than the {len(splits.y_train)} training images"
+    require(num >= 0 and num_train > 0, "holdout", rule, num)
+    return splits._replace(
+        x_train=splits.x_train[:num_train],
+        y_train=splits.y_train[:num_train],
+        x_val=splits.x_train[num_train:],
+        y_val=splits.y_train[num_train:],
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -8,8 +8,11 @@
     digits+noise=0.5                 this share of the training labels drawn anew, uniformly
     digits+shuffle, +shuffle=7       training labels permuted among the images, by seed
     digits+resize=16                 images of this height and width, bilinear
+    digits+balanced=1000             the first training images, equally many of each class, 1000
+                                     in all, in their order
 
-Test labels are never made wrong. In: splits and transforms. Out: splits.
+Rows held out for validation are transformed like the test set: their labels are never made wrong,
+and neither is thinned out. In: splits and transforms. Out: splits.
 """
 
 import re
@@ -41,6 +44,9 @@ GROUPINGS: dict[str, tuple[int, ...]] = {
 """The group of each class, by name: digits odd or even; digits without and with a closed loop (0,
 4, 6, 8, 9); CIFAR-10's animals and vehicles; CIFAR-100's 20 superclasses."""
 
+_PARTS = ("train", "val", "test")
+_IMAGES = tuple(f"x_{part}" for part in _PARTS)
+
 LABEL_SEED = 0
 """Seed of the labels that `noise` draws."""
 
@@ -52,7 +58,7 @@ def split_name(name: str) -> tuple[str, tuple[str, ...]]:
 
     Args:
       name: ``BASE`` or ``BASE+TRANSFORM[+TRANSFORM]``. The path of ``npz:PATH`` may contain ``+``:
-        transforms follow its suffix ``.npz``.
+        transforms follow its suffix ``.npz``; of ``folder:PATH`` too: only ``+resize=N`` follows.
 
     References:
       House definition.
@@ -60,6 +66,9 @@ def split_name(name: str) -> tuple[str, tuple[str, ...]]:
     if name.startswith("npz:"):
         path, suffix, transforms = name.rpartition(".npz+")
         return (path + ".npz", tuple(transforms.split("+"))) if suffix else (name, ())
+    if name.startswith("folder:"):
+        found = re.fullmatch(r"(.*)\+(resize=\w*)", name)
+        return (found[1], (found[2],)) if found else (name, ())
     base, *transforms = name.split("+")
     return base, tuple(transforms)
 
@@ -135,11 +144,12 @@ def _regroup(splits: Splits, groups: list[list[int]]) -> Splits:
     for label, group in enumerate(groups):
         new_label[group] = label
     parts = {}
-    for part in ("train", "test"):
+    for part in _PARTS:
         labels = new_label[getattr(splits, f"y_{part}")]
         x = getattr(splits, f"x_{part}")
         is_kept = labels >= 0
-        require(bool(is_kept.any()), "classes", f"some {part} images must be left", groups)
+        is_left = bool(is_kept.any()) or len(x) == 0
+        require(is_left, "classes", f"some {part} images must be left", groups)
         parts |= {f"x_{part}": x[is_kept], f"y_{part}": labels[is_kept]}
     return Splits(**parts, num_classes=len(groups))
 
@@ -149,29 +159,39 @@ def _permute(splits: Splits, value: str) -> Splits:
     order = np.random.default_rng(_seed("permute", value)).permutation(height * width)
 
     def permute(x: np.ndarray) -> np.ndarray:
-        return x.reshape(len(x), -1, channels)[:, order].reshape(x.shape)
+        return x.reshape(len(x), len(order), channels)[:, order].reshape(x.shape)
 
     return _map_images(splits, permute)
 
 
 def _invert(splits: Splits, value: str) -> Splits:
     _no_value("invert", value)
-    low = min(splits.x_train.min(), splits.x_test.min())
-    high = max(splits.x_train.max(), splits.x_test.max())
+    images = [getattr(splits, name) for name in _IMAGES if getattr(splits, name).size]
+    low, high = min(x.min() for x in images), max(x.max() for x in images)
     # Not low + high - x: a sum of two bytes may not be a byte.
     return _map_images(splits, lambda x: high - x + low)
 
 
 def _resize(splits: Splits, value: str) -> Splits:
-    is_size = re.fullmatch(r"[1-9]\d{0,3}", value, re.ASCII) is not None
-    require(is_size, "resize", "must be a number of pixels from 1 to 9999", value)
+    size = image_size(value)
 
     def resize(x: np.ndarray) -> np.ndarray:
-        shape = (len(x), int(value), int(value), x.shape[-1])
+        shape = (len(x), size, size, x.shape[-1])
         resized = np.asarray(jax.image.resize(x.astype(np.float32), shape, "bilinear"))
         return resized if x.dtype == np.float32 else np.rint(resized).astype(x.dtype)
 
     return _map_images(splits, resize)
+
+
+def image_size(value: str) -> int:
+    """The number of pixels in ``resize=VALUE``.
+
+    Raises:
+      ValueError: If it is none from 1 to 9999.
+    """
+    is_size = re.fullmatch(r"[1-9]\d{0,3}", value, re.ASCII) is not None
+    require(is_size, "resize", "must be a number of pixels from 1 to 9999", value)
+    return int(value)
 
 
 def _noise(splits: Splits, value: str) -> Splits:
@@ -191,8 +211,21 @@ def _shuffle(splits: Splits, value: str) -> Splits:
     return splits._replace(y_train=rng.permutation(splits.y_train))
 
 
+def _balanced(splits: Splits, value: str) -> Splits:
+    is_number = re.fullmatch(r"[1-9]\d{0,8}", value, re.ASCII) is not None
+    per_class, left = divmod(int(value), splits.num_classes) if is_number else (0, 1)
+    rule = f"must be a number of images in equal parts of {splits.num_classes} classes"
+    require(left == 0, "balanced", rule, value)
+    fewest = int(np.bincount(splits.y_train, minlength=splits.num_classes).min())
+    rule = f"must not exceed {splits.num_classes * fewest}, as one class has {fewest} images"
+    require(per_class <= fewest, "balanced", rule, value)
+    of_class = (np.flatnonzero(splits.y_train == c) for c in range(splits.num_classes))
+    rows = np.sort(np.concatenate([rows[:per_class] for rows in of_class]))
+    return splits._replace(x_train=splits.x_train[rows], y_train=splits.y_train[rows])
+
+
 def _map_images(splits: Splits, fn: Callable[[np.ndarray], np.ndarray]) -> Splits:
-    return splits._replace(x_train=fn(splits.x_train), x_test=fn(splits.x_test))
+    return splits._replace(**{name: fn(getattr(splits, name)) for name in _IMAGES})
 
 
 def _seed(name: str, value: str) -> int:
@@ -213,4 +246,5 @@ _TRANSFORMS: dict[str, Callable[[Splits, str], Any]] = {
     "noise": _noise,
     "shuffle": _shuffle,
     "resize": _resize,
+    "balanced": _balanced,
 }

@@ -25,6 +25,8 @@ from imp_rg.data.prepared import (
     prepared_root,
 )
 
+_CACHED = ("x_train", "y_train", "x_test", "y_test", "num_classes")
+
 
 def load_tfds(name: str, *, data_dir: str | Path | None = None) -> Splits:
     """Reads a prepared image-classification set of TensorFlow Datasets, or its cached copy.
@@ -144,7 +146,7 @@ def _fingerprint(folder: Path) -> str:
 def _read_cache(path: Path, *, fingerprint: str | None) -> Splits | None:
     """The cached arrays, None if there are none, they are damaged, or the files have changed."""
     try:
-        arrays = read_arrays(path, ("fingerprint", *Splits._fields))
+        arrays = read_arrays(path, ("fingerprint", *_CACHED))
     except ValueError:
         return None
     if fingerprint not in (None, str(arrays.pop("fingerprint"))):
@@ -159,7 +161,8 @@ def _write_cache(path: Path, splits: Splits, *, fingerprint: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
             try:
-                np.savez(file, fingerprint=np.asarray(fingerprint), **splits._asdict())
+                arrays = {name: getattr(splits, name) for name in _CACHED}
+                np.savez(file, fingerprint=np.asarray(fingerprint), **arrays)
                 file.close()
                 os.replace(file.name, path)
             except BaseException:  # Ctrl-C too: no half file stays, and it is raised again

@@ -13,8 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from imp_rg.config import TrainConfig, require
+from imp_rg.imp.mesh import over_batch
 from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.types import Array, Float, Int, Key, TrainFn, is_accelerator
 
@@ -115,6 +117,7 @@ def drive(
     *,
     config: TrainConfig,
     driver: Driver,
+    mesh: Mesh | None = None,
 ) -> TrainFn:
     """Repeats a step: the refine operator F of any loss.
 
@@ -125,6 +128,7 @@ def drive(
       config: Steps, batches, order.
       driver: ``scan`` (traceable) or ``dispatch`` (a Python loop that jits its own step and takes
         an optional `on_progress(step, loss)`).
+      mesh: Devices; over ``batch`` each step's examples are divided over them.
 
     Returns:
       `train_fn(key, variables, masks, data, *, start, stop) -> (variables, TrainInfo)`, which runs
@@ -134,7 +138,7 @@ def drive(
       Redman et al., arXiv:2110.03210, Sec. 3 (operator F).
     """
     make_driver = _make_scan if driver == "scan" else _make_dispatch
-    return make_driver(train_step, begin, config)
+    return make_driver(over_batch(train_step, mesh), begin, config)
 
 
 def _segment(start: int | None, stop: int | None, config: TrainConfig) -> tuple[int, int]:

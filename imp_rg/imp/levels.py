@@ -17,8 +17,10 @@ from imp_rg.flow import FlowPoint, flow_point
 from imp_rg.imp.drivers import cpu_compiler_options, steps_per_epoch
 from imp_rg.imp.evaluate import make_measure_fn
 from imp_rg.imp.execution import Execution
-from imp_rg.imp.operator import ImpState, RewindFn, make_imp_step, start_state
-from imp_rg.imp.prune import prune_masks, prune_masks_on_host, prune_schedule
+from imp_rg.imp.mesh import SEED, num_shards
+from imp_rg.imp.modes import make_watched_train_fn
+from imp_rg.imp.operator import ImpState, RewindFn, make_first_step, make_imp_step, start_state
+from imp_rg.imp.prune import make_schedule, prune_masks, prune_masks_on_host
 from imp_rg.imp.replicates import map_replicates
 from imp_rg.imp.saliency import SCORES
 from imp_rg.imp.train import make_optimizer, make_train_fn
@@ -32,7 +34,9 @@ from imp_rg.types import (
     Keys,
     Masks,
     Params,
+    Stream,
     TrainFn,
+    ValidatedBatch,
     is_accelerator,
 )
 
@@ -64,6 +68,8 @@ class Scheme(NamedTuple):
       start: `(keys, variables, data) -> state` before level 0, all with a leading seed axis.
       step: `(keys, state, data) -> (state, info)`, one level for all replicates.
       retrain: `(keys, variables, masks, data) -> (variables, info)`, F alone, for controls.
+      make_try: From a number of steps to `(keys, variables, masks, data) -> variables`, so many
+        of F, to be timed.
       measure: `(variables, data) -> percent`, a host array [seed].
       prune: M for one replicate.
       epoch_steps: Optimizer steps an epoch.
@@ -74,6 +80,7 @@ class Scheme(NamedTuple):
     start: Callable[..., ImpState]
     step: Callable[..., Any]
     retrain: Callable[..., Any]
+    make_try: Callable[[int], Callable[..., Any]]
     measure: Callable[..., Float[np.ndarray, " seed"]]
     prune: Callable[..., Masks]
     epoch_steps: int
@@ -91,6 +98,7 @@ def make_scheme(
     execution: Execution,
     score: str = "magnitude",
     policy: str = "none",
+    rewinds_to_best: bool = False,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Scheme:
     """Builds M, F and T for image classification and lifts them over the seed axis.
@@ -106,6 +114,8 @@ def make_scheme(
       execution: Driver and strategy.
       score: Name in `imp_rg.imp.saliency.SCORES`.
       policy: Augmentation.
+      rewinds_to_best: Whether levels start from the weights with which the dense network did best
+        on validation data; the training data are then a `ValidatedBatch`.
       on_progress: Called by the dispatching driver with (replicate, step, loss).
 
     Returns:
@@ -114,13 +124,13 @@ def make_scheme(
     Raises:
       ValueError: If a level would keep too few weights or a batch exceeds the data.
     """
-    driver = execution.driver
-    train_fn = make_train_fn(
-        apply_fn, make_optimizer(train_config), config=train_config, driver=driver, policy=policy
-    )
+    driver, strategy, mesh = execution
+    tx = make_optimizer(train_config)
+    build: dict[str, Any] = {"config": train_config, "driver": driver, "mesh": mesh}
+    build["policy"] = policy
     return assemble_scheme(
-        train_fn,
-        make_measure_fn(apply_fn, driver=driver, strategy=execution.strategy),
+        make_train_fn(apply_fn, tx, **build),
+        make_measure_fn(apply_fn, driver=driver, strategy=strategy, mesh=mesh),
         start_fn=functools.partial(start_state, config=train_config),
         blocks=blocks,
         schedule=make_schedule(blocks, leaf_sizes, prune_config, num_levels=num_levels),
@@ -128,31 +138,9 @@ def make_scheme(
         epoch_steps=steps_per_epoch(num_examples, train_config),
         score=score,
         data_order=train_config.data_order,
+        dense_fn=make_watched_train_fn(apply_fn, tx, **build) if rewinds_to_best else None,
         on_progress=on_progress,
     )
-
-
-def make_schedule(
-    blocks: BlockPartition,
-    leaf_sizes: tuple[int, ...],
-    config: PruneConfig,
-    *,
-    num_levels: int,
-) -> Int[np.ndarray, "level tensor_or_one"]:
-    """Counts to remove before each level, see `prune_schedule`.
-
-    Raises:
-      ValueError: If the last level would keep fewer weights than there are blocks.
-    """
-    sizes = tuple(s for s, can in zip(leaf_sizes, blocks.prunable, strict=True) if can)
-    schedule = prune_schedule(sizes, config, num_levels=num_levels)
-    kept = sum(sizes) - int(schedule.sum())
-    if kept < len(blocks.names):
-        raise ValueError(
-            f"levels: the last level must keep a weight for each of {len(blocks.names)} blocks, "
-            f"got {num_levels - 1} levels, which keep {kept}"
-        )
-    return schedule
 
 
 def assemble_scheme(
@@ -167,6 +155,7 @@ def assemble_scheme(
     score: str = "magnitude",
     data_order: DataOrder = "reshuffled",
     rewind_fn: RewindFn | None = None,
+    dense_fn: Callable[..., Any] | None = None,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Scheme:
     """Builds T from any refine operator and lifts it over the seed axis.
@@ -176,12 +165,14 @@ def assemble_scheme(
       measure_fn: `(variables, data) -> percent` for all replicates.
       start_fn: `(key, variables, data, *, train_fn) -> state` before level 0, for one replicate.
       blocks: Partition, which also says what is prunable.
-      schedule: Counts to remove before each level, see `make_schedule`.
+      schedule: Counts to remove before each level, see `imp_rg.imp.prune`.
       execution: Driver and strategy.
       epoch_steps: Optimizer steps an epoch.
       score: Name in `imp_rg.imp.saliency.SCORES`.
       data_order: Whether each level draws its own data order.
       rewind_fn: What a level starts from; by default all of the rewind variables.
+      dense_fn: F of level 0, if it also finds what later levels are rewound to, see
+        `make_first_step`.
       on_progress: Called by the dispatching driver with (replicate, step, loss).
 
     Returns:
@@ -190,7 +181,7 @@ def assemble_scheme(
     References:
       Redman et al., arXiv:2110.03210, Sec. 3.
     """
-    driver, strategy = execution
+    driver, strategy, mesh = execution
     is_host = driver == "dispatch" and not is_accelerator()
     prune_fn = prune_masks_on_host if is_host else jax.jit(prune_masks, static_argnames="prunable")
     imp_step = make_imp_step(
@@ -202,10 +193,13 @@ def assemble_scheme(
         prune_fn=prune_fn,
         rewind_fn=rewind_fn,
     )
-    if driver == "scan" and strategy != "vmap":
-        options = cpu_compiler_options()
-        imp_step = jax.jit(imp_step, compiler_options=options)
-        train_fn = jax.jit(train_fn, static_argnames=("start", "stop"), compiler_options=options)
+    first_step = dense_fn and make_first_step(dense_fn, prunable=blocks.prunable)
+    if driver == "scan" and strategy != "vmap" and num_shards(mesh, SEED) == 1:
+        options: dict[str, Any] = {"compiler_options": cpu_compiler_options()}
+        # A replicate's state is its own copy: what the caller holds stays.
+        imp_step = jax.jit(imp_step, donate_argnums=1, **options)
+        first_step = first_step and jax.jit(first_step, donate_argnums=1, **options)
+        train_fn = jax.jit(train_fn, static_argnames=("start", "stop"), **options)
 
     def train_options(replicate):
         if driver != "dispatch" or on_progress is None:
@@ -216,19 +210,37 @@ def assemble_scheme(
         del replicate
         return start_fn(key, variables, data, train_fn=train_fn)
 
-    def step(replicate, key, state, data):
-        return imp_step(key, state, data, **train_options(replicate))
+    def lift(level_step):
+        def lifted(replicate, key, state, data):
+            return level_step(key, state, data, **train_options(replicate))
+
+        return map_replicates(lifted, strategy, mesh)
+
+    later_steps = lift(imp_step)
+    first_steps = lift(first_step) if first_step else later_steps
+
+    def step(keys, state, data):
+        is_first = first_step is not None and int(state.level[0]) < 0
+        return (first_steps if is_first else later_steps)(keys, state, data)
 
     def retrain(replicate, key, variables, masks, data):
         del replicate
         return train_fn(key, variables, masks, data)
 
+    def make_try(num_steps):
+        def few(replicate, key, variables, masks, data):
+            del replicate
+            return train_fn(key, variables, masks, data, start=0, stop=num_steps)[0]
+
+        return map_replicates(few, strategy, mesh)
+
     return Scheme(
         schedule=schedule,
         blocks=blocks,
-        start=map_replicates(start, strategy),
-        step=map_replicates(step, strategy),
-        retrain=map_replicates(retrain, strategy),
+        start=map_replicates(start, strategy, mesh),
+        step=step,
+        retrain=map_replicates(retrain, strategy, mesh),
+        make_try=make_try,
         measure=measure_fn,
         prune=prune_fn,
         epoch_steps=epoch_steps,
@@ -236,7 +248,11 @@ def assemble_scheme(
 
 
 def run_level(
-    scheme: Scheme, keys: Keys, state: ImpState, data: Batch, test_data: Batch
+    scheme: Scheme,
+    keys: Keys,
+    state: ImpState,
+    data: Batch | ValidatedBatch | Stream,
+    test_data: Batch | Stream,
 ) -> tuple[ImpState, LevelRecord]:
     """Runs one level for all replicates and reads what it left.
 

@@ -5,7 +5,7 @@ for all replicates.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,18 @@ from imp_rg.config import DataOrder, TrainConfig
 from imp_rg.imp.drivers import TrainInfo
 from imp_rg.imp.prune import prune_masks
 from imp_rg.pytree import num_kept, ones_masks
-from imp_rg.types import Array, Batch, Int, Key, Masks, ScoreFn, TrainFn, Variables
+from imp_rg.types import (
+    Array,
+    Batch,
+    Int,
+    Key,
+    Masks,
+    ScoreFn,
+    Stream,
+    TrainFn,
+    ValidatedBatch,
+    Variables,
+)
 
 RewindFn = Callable[[Variables, Variables], Variables]
 """From trained and rewind variables to those that the next level starts from."""
@@ -50,7 +61,12 @@ class ImpInfo(NamedTuple):
 
 
 def start_state(
-    key: Key, variables: Variables, data: Batch, *, train_fn: TrainFn, config: TrainConfig
+    key: Key,
+    variables: Variables,
+    data: Batch | ValidatedBatch | Stream,
+    *,
+    train_fn: TrainFn,
+    config: TrainConfig,
 ) -> ImpState:
     """State before level 0: trains from the initial variables to the rewind step.
 
@@ -66,7 +82,9 @@ def start_state(
     return ImpState(level=jnp.int32(-1), variables=start, masks=masks, rewind=rewind)
 
 
-def start_at(key: Key, variables: Variables, data: Batch, *, train_fn: TrainFn) -> ImpState:
+def start_at(
+    key: Key, variables: Variables, data: Batch | ValidatedBatch | Stream, *, train_fn: TrainFn
+) -> ImpState:
     """State before level 0 where every level starts from the initial variables themselves."""
     del key, data, train_fn
     masks = ones_masks(variables.params)
@@ -121,6 +139,37 @@ def make_imp_step(
         return state, ImpInfo(train=info, num_kept=num_kept(masks, prunable))
 
     return imp_step
+
+
+def make_first_step(
+    train_fn: Callable[..., Any], *, prunable: tuple[bool, ...]
+) -> Callable[..., tuple[ImpState, ImpInfo]]:
+    """Builds level 0 for the mode in which later levels start from the best weights it had.
+
+    Args:
+      train_fn: From `imp_rg.imp.modes.make_watched_train_fn`.
+      prunable: For each leaf in tree order, whether it can be pruned.
+
+    Returns:
+      `first_step(key, state, data, **train_options) -> (state, info)` for one replicate, which
+      trains the dense network as `make_imp_step` does and puts its best weights in `state.rewind`.
+
+    References:
+      Chen et al., arXiv:2012.06908, released code (mode ``pt``).
+    """
+
+    def first_step(key, state, data, **train_options):
+        _, refine_key = _level_keys(key, 0)
+        watched, info = train_fn(refine_key, state.variables, state.masks, data, **train_options)
+        state = ImpState(
+            level=state.level + 1,
+            variables=watched.variables,
+            masks=state.masks,
+            rewind=watched.best,
+        )
+        return state, ImpInfo(train=info, num_kept=num_kept(state.masks, prunable))
+
+    return first_step
 
 
 def _level_keys(key: Key, level: Array | int) -> tuple[Key, Key]:

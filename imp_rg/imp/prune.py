@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imp_rg.blocks import BlockPartition
 from imp_rg.config import CountRule, PruneConfig
 from imp_rg.types import Array, Bool, Int, Masks, Scores
 
@@ -43,6 +44,29 @@ def prune_schedule(
     totals = sizes if config.scope == "tensor" else (sum(sizes),)
     columns = [_removals(total, config, num_levels) for total in totals]
     return np.array(columns, np.int32).T
+
+
+def make_schedule(
+    blocks: BlockPartition,
+    leaf_sizes: tuple[int, ...],
+    config: PruneConfig,
+    *,
+    num_levels: int,
+) -> Int[np.ndarray, "level tensor_or_one"]:
+    """Counts to remove before each level, see `prune_schedule`.
+
+    Raises:
+      ValueError: If the last level would keep fewer weights than there are blocks.
+    """
+    sizes = tuple(s for s, can in zip(leaf_sizes, blocks.prunable, strict=True) if can)
+    schedule = prune_schedule(sizes, config, num_levels=num_levels)
+    kept = sum(sizes) - int(schedule.sum())
+    if kept < len(blocks.names):
+        raise ValueError(
+            f"levels: the last level must keep a weight for each of {len(blocks.names)} blocks, "
+            f"got {num_levels - 1} levels, which keep {kept}"
+        )
+    return schedule
 
 
 def _removals(total: int, config: PruneConfig, num_levels: int) -> list[int]:

@@ -6,6 +6,7 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from imp_rg.config import TrainConfig
 from imp_rg.data.augment import augment
@@ -96,6 +97,16 @@ def make_train_step(
     return train_step
 
 
+def make_begin(tx: optax.GradientTransformationExtraArgs):
+    """Builds `begin(variables, masks) -> carry`: masked weights and a fresh optimizer."""
+
+    def begin(variables, masks):
+        params = apply_masks(variables.params, masks)
+        return Variables(params=params, batch_stats=variables.batch_stats), tx.init(params)
+
+    return begin
+
+
 def make_train_fn(
     apply_fn: ApplyFn,
     tx: optax.GradientTransformationExtraArgs,
@@ -103,6 +114,7 @@ def make_train_fn(
     config: TrainConfig,
     driver: Driver,
     policy: str = "none",
+    mesh: Mesh | None = None,
 ) -> TrainFn:
     """Builds the refine operator F.
 
@@ -113,6 +125,7 @@ def make_train_fn(
       driver: ``scan`` (traceable) or ``dispatch`` (a Python loop that jits its own step and takes
         an optional `on_progress(step, loss)`).
       policy: Augmentation, see `imp_rg.data.augment`.
+      mesh: Devices; over ``batch`` each step's examples are divided over them.
 
     Returns:
       `train_fn(key, variables, masks, data, *, start, stop) -> (variables, TrainInfo)`, which runs
@@ -122,9 +135,4 @@ def make_train_fn(
       Redman et al., arXiv:2110.03210, Sec. 3 (operator F).
     """
     train_step = make_train_step(apply_fn, tx, config=config, policy=policy)
-
-    def begin(variables, masks):
-        params = apply_masks(variables.params, masks)
-        return Variables(params=params, batch_stats=variables.batch_stats), tx.init(params)
-
-    return drive(train_step, begin, config=config, driver=driver)
+    return drive(train_step, make_begin(tx), config=config, driver=driver, mesh=mesh)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -26,6 +27,16 @@ def digest(flat: Mapping[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
+def _own_process() -> ocp.options.MultiprocessingOptions:
+    """Of several processes each keeps its own folder, and none waits for the others."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=str(own)
+    )
+
+
 class Checkpoints:
     """The checkpoints of one run, one a level.
 
@@ -36,8 +47,13 @@ class Checkpoints:
     def __init__(self, folder: Path):
         """Opens or creates the folder."""
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEEP, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=KEEP,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
+            create=False,  # not for one process of several
+            multiprocessing_options=_own_process(),
         )
+        folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self.problems: list[str] = []
 

@@ -20,6 +20,7 @@ class Section:
       head: Of the table.
       rows: Of the table; none without one.
       note: In small print below.
+      links: Names of other pages with their places relative to this one.
     """
 
     title: str
@@ -28,6 +29,7 @@ class Section:
     head: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     note: str = ""
+    links: Sequence[tuple[str, str]] = ()
 
 
 def write_page(

@@ -6,6 +6,7 @@ mapping is complete both ways: a leaf without a tensor and a tensor without a le
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,9 @@ from imp_rg.models.resnet_imagenet import STAGE_PLANES, Stem
 from imp_rg.pytree import from_flat, leaf_paths
 from imp_rg.types import Variables
 
-_DEPTHS = {name: ((depth,) * 3, False) for name, depth in RESNET_BLOCKS.items()} | IMAGENET_BLOCKS
+DEPTHS = {name: ((depth,) * 3, False) for name, depth in RESNET_BLOCKS.items()} | IMAGENET_BLOCKS
+"""Residual blocks of each stage of every ResNet by name, and whether they are bottlenecks."""
+
 _LEAVES = {
     "kernel": "weight",
     "scale": "weight",
@@ -92,7 +95,7 @@ def infer_model(
         "num_classes": head[-1] if num_classes is None else num_classes,
         "shortcut": shortcut or ("projection" if _projections(network) else "pad"),
     }
-    if name in _DEPTHS:
+    if name in DEPTHS:
         size, *_, channels = _stored_kernel(network, "stem")
         base = (STAGE_CHANNELS if name in RESNET_BLOCKS else STAGE_PLANES)[0]
         settings["width"] = channels / base
@@ -112,11 +115,31 @@ def to_variables(network: Network, model: Model) -> Variables:
     _check_depth(network, model.name)
     template = _template(network, model)
     _check_shortcut(network, template)
+    leaves = zip(leaf_paths(template), jax.tree.leaves(template), strict=True)
+    shapes = {path: leaf.shape for path, leaf in leaves}
+    return from_flat(read_leaves(network, shapes, model.name), template)
+
+
+def read_leaves(
+    network: Network, shapes: Mapping[str, tuple[int, ...]], name: str
+) -> dict[str, np.ndarray]:
+    """Leaves of ours out of a checkpoint that holds these and no others, masks applied.
+
+    Args:
+      network: The checkpoint.
+      shapes: Of the leaves, by path below `Variables`.
+      name: Of the model, for the errors.
+
+    Raises:
+      ValueError: If a tensor is missing, left over, not finite or of another shape.
+
+    References:
+      House definition.
+    """
     convention = _find_convention(network)
-    names = {path: convention.name(path.partition("/")[2]) for path in leaf_paths(template)}
-    leaves = zip(names.values(), jax.tree.leaves(template), strict=True)
-    shapes = {name: convention.to_stored(leaf.shape) for name, leaf in leaves}
-    _check_tensors(network, shapes, model.name)
+    names = {path: convention.name(path.partition("/")[2]) for path in shapes}
+    stored = {names[path]: convention.to_stored(shape) for path, shape in shapes.items()}
+    _check_tensors(network, stored, name)
     statistics = network.buffers
 
     def read(name: str) -> np.ndarray:
@@ -127,7 +150,23 @@ def to_variables(network: Network, model: Model) -> Variables:
         axes = convention.to_ours(tuple(range(values.ndim)))
         return np.ascontiguousarray(values.transpose(axes))
 
-    return from_flat({path: read(name) for path, name in names.items()}, template)
+    return {path: read(name) for path, name in names.items()}
+
+
+def read_depth(network: Network) -> tuple[tuple[int, ...], bool]:
+    """Residual blocks of each stage of a checkpoint, and whether they are bottlenecks.
+
+    Raises:
+      ValueError: If the checkpoint is no ResNet.
+
+    References:
+      House definition.
+    """
+    path, found = network.weights_file.path, _count_blocks(network)
+    hint = "layer1.0.conv1.weight, blocks.0.conv1.weight or stage1/block0/conv1/kernel"
+    first = next(iter(network.shapes))
+    require(bool(found), str(path), f"must hold a ResNet with names such as {hint}", first)
+    return found, any(re.search(r"[./]conv3[./]", tensor) for tensor in network.shapes)
 
 
 class _Convention(NamedTuple):
@@ -174,7 +213,7 @@ def _find_convention(network: Network) -> _Convention:
     names = network.shapes
     if any("/" in name for name in names):
         return _Convention({}, 0)
-    is_open_lth = "conv.weight" in names
+    is_open_lth = any(map(_FLAT.match, names))
     branch = "downsample" if any(".downsample." in name for name in names) else "shortcut"
     modules = {
         "stem": "conv" if is_open_lth else "conv1",
@@ -213,23 +252,20 @@ def _stored_kernel(network: Network, module: str) -> tuple[int, ...]:
 
 def _template(network: Network, model: Model) -> Variables:
     """Shapes of the model's variables; only the channels of its images matter."""
-    first = _stored_kernel(network, "stem" if model.name in _DEPTHS else "dense0")
+    first = _stored_kernel(network, "stem" if model.name in DEPTHS else "dense0")
     return jax.eval_shape(lambda: model.init(jax.random.key(0), (1, 1, first[-2])))
 
 
 def _check_depth(network: Network, name: str) -> None:
-    if name not in _DEPTHS:
+    if name not in DEPTHS:
         return
-    path, found = network.weights_file.path, _count_blocks(network)
-    hint = "layer1.0.conv1.weight, blocks.0.conv1.weight or stage1/block0/conv1/kernel"
-    first = next(iter(network.shapes))
-    require(bool(found), str(path), f"must hold a ResNet with names such as {hint}", first)
-    depth = (found, any(re.search(r"[./]conv3[./]", tensor) for tensor in network.shapes))
-    if depth != _DEPTHS[name]:
-        fits = [other for other, known in _DEPTHS.items() if known == depth]
+    depth = read_depth(network)
+    if depth != DEPTHS[name]:
+        fits = [other for other, known in DEPTHS.items() if known == depth]
         kind = "bottleneck" if depth[1] else "basic"
-        counts = ", ".join(map(str, found))
+        counts = ", ".join(map(str, depth[0]))
         rule = f"must be {fits[0]}" if fits else "must be another, but no known one fits"
+        path = network.weights_file.path
         require(False, "model", f"{rule}: {path} has {counts} {kind} blocks a stage", name)
 
 

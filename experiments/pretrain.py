@@ -1,0 +1,117 @@
+"""What do networks start from? Pre-training by labels, SimCLR or MoCo v2, and IMP on that task.
+
+Trains one network from scratch and writes its weights for others to start from; with --levels it
+is then pruned on the task of its pre-training, as the study of pre-trained tickets did: weights
+are pruned before they are trained any further, each level is short and at a small constant rate,
+and every level starts from the pre-trained weights.
+
+    python -m experiments.pretrain --method simclr                       # parts of CIFAR-10
+    python -m experiments.pretrain --preset smoke --method moco --levels 4
+    python -m experiments.pretrain --preset paper --method moco --init-from PATH --device gpu
+
+Results lie in --out: weights.safetensors (the network, by leaf path), projector.safetensors,
+metrics.csv (epoch, loss, metric), and with --levels an ordinary run folder, imp/. Saved epochs and
+levels are kept: the same command goes on from there.
+
+Where this differs from the study: images are those of one set that fits into memory; the levels of
+the contrastive methods keep optimizer and queue, as the study's do, but not the projection head of
+a published file, which is drawn afresh.
+
+Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 5.1; recipe of Chen et al.,
+arXiv:2012.06908.
+"""
+
+import dataclasses
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from experiments import cli, imp_run, setup
+from experiments.imp_flow import use_device
+from experiments.pretrain_config import PRESETS, Config
+from experiments.pretrain_loop import train
+from experiments.pretrain_setup import WEIGHTS, Pretraining, prepare, prepare_levels
+from experiments.setup import AS_IS
+from imp_rg.io.runs import RunFolder, config_hash, has_finished
+
+NOT_OF_THE_WEIGHTS = ("preset", "out", "fresh", "data_dir", "save_every", "levels", "init_from")
+NOT_OF_THE_WEIGHTS += (
+    "level_epochs",
+    "level_learning_rate",
+    "seeds",
+    "blocks",
+    "prune",
+    "ci_level",
+)
+NOT_OF_THE_WEIGHTS += ("save_levels", "no_tickets")
+"""Settings that do not change what is trained."""
+
+LEVELS = "imp"
+"""Run folder of the levels, below the output."""
+
+COMMAND = "experiments.pretrain"
+
+
+def run(config: Config) -> Path:
+    """Runs or continues pre-training and levels; returns the folder of the results."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    use_device(config.level_config(epoch_steps=1))
+    prepared = prepare(config)
+    settings = resolved_settings(prepared)
+    out = config.out or _default_folder(settings)
+    weights = config.init_from
+    if weights is None:
+        weights = out / WEIGHTS
+        folder = RunFolder(out, settings, fresh=config.fresh)
+        if has_finished(out) and weights.exists():
+            console.print(f"already trained: {weights}", **AS_IS)
+        else:
+            train(prepared, folder, console, command=_command())
+    if config.levels:
+        _run_levels(prepared, weights, out / LEVELS, console)
+    return out
+
+
+def resolved_settings(prepared: Pretraining) -> dict[str, Any]:
+    """Every setting that makes the weights what they are, flat and in JSON types."""
+    flat = dataclasses.asdict(prepared.config)
+    for name in NOT_OF_THE_WEIGHTS:
+        del flat[name]
+    about = setup.about_images(prepared.images) | {"metric": f"test {prepared.method.metric} (%)"}
+    found = {"device": jax.default_backend(), "driver": prepared.execution.driver}
+    return {"experiment": "pretrain"} | flat | found | about
+
+
+def _default_folder(settings: dict[str, Any]) -> Path:
+    """``runs/pretrain/METHOD-DATASET-MODEL-HASH``: other settings, other folder."""
+    dataset = Path(settings["dataset"].removeprefix("npz:")).stem
+    name = f"{settings['method']}-{dataset}-{settings['model']}-{config_hash(settings)}"
+    return Path("runs") / "pretrain" / name
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", COMMAND, *sys.argv[1:]])
+
+
+def _run_levels(prepared: Pretraining, weights: Path, out: Path, console: Console) -> None:
+    """Prunes the weights in a run folder of its own."""
+    began, config = time.monotonic(), prepared.config
+    levels = prepare_levels(prepared, weights, console)
+    level_config = config.level_config(epoch_steps=prepared.epoch_steps)
+    console.print(setup.headline(level_config, levels), **AS_IS)
+    settings = setup.resolved_settings(level_config, levels)
+    folder = RunFolder(out, settings, fresh=config.fresh)
+    if imp_run.is_finished(folder):
+        console.print("already finished; reporting again")
+    else:
+        imp_run.run_levels(level_config, levels, folder, console, command=_command(), began=began)
+    imp_run.report(folder, console)
+
+
+if __name__ == "__main__":
+    cli.main(run, PRESETS, prog=f"python -m {COMMAND}")

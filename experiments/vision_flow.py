@@ -1,0 +1,188 @@
+"""Do tasks share the exponents of a ResNet's stages, and does pre-training bring them together?
+
+Runs iterative magnitude pruning of one network on several tasks of images, from scratch and from
+pre-trained weights, one run folder a task and init, and sets the exponents sigma_i of the stages
+(the paper's Table 2) and their distances between tasks beside those of null models.
+
+    python -m experiments.vision_flow                                    # parts of CIFAR, 2 cores
+    python -m experiments.vision_flow --preset smoke                     # digits, a minute
+    python -m experiments.vision_flow --preset short --device gpu        # ResNet-50, CIFAR-10/100
+    python -m experiments.vision_flow --preset paper --device gpu --inits scratch resnet50.pth
+
+The command says how long it will take. Every cell is an ordinary run folder, finished levels are
+kept: the same command continues an unfinished experiment, further tasks and inits add to a finished
+one.
+
+Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 5.1 and Table 2; recipe of Chen et al.,
+arXiv:2012.06908.
+"""
+
+import atexit
+import dataclasses
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from experiments import cli, imp_run, vision_page, vision_setup, vision_sources
+from experiments.imp_flow import use_device
+from experiments.progress import duration_text
+from experiments.setup import AS_IS, Setup, headline
+from experiments.vision_config import PRESETS, SCRATCH, Cell, Config
+from experiments.vision_setup import Body, prepare, read_body, seconds_per_pixel
+from experiments.vision_sources import run_source
+from experiments.vision_tasks import Task, load_task, train_config
+from imp_rg.config import TrainConfig, require
+from imp_rg.imp.mesh import is_lead, lead_says, start_distributed
+from imp_rg.io.files import read_json, write_json
+from imp_rg.io.runs import RunFolder, config_hash, has_finished
+
+OMITTED = ("out", "fresh", "preset", "save_levels", "no_tickets", "tasks", "inits")
+OMITTED += ("data_dir", "pretrain_epochs")
+"""Settings that do not make a cell what it is; digests say what data and weights are."""
+
+COMMAND = "experiments.vision_flow"
+
+
+def run(config: Config) -> Path:
+    """Runs or continues the experiment; returns the folder of its cells."""
+    if config.distributed:
+        rule = "must be scratch or files, pre-trained before, with --distributed"
+        require(not config.sources, "inits", rule, tuple(config.sources))
+        start_distributed()
+    use_device(config.level_config(config.cells[0], TrainConfig()))
+    console = Console(width=None if sys.stdout.isatty() else 120, quiet=not is_lead())
+    # Before anything is written: a wrong setting leaves no folder behind.
+    out = (config.out or _default_folder(config)) if is_lead() else _scratch_folder()
+    tasks = {name: load_task(config, name, out) for name in config.tasks}
+    bodies = _read_files(config, tasks)
+    _say_what_is_left_out(config, console)
+    _print_estimate(config, tasks, out, console)
+    for cell in config.cells:
+        if cell.init in config.sources and cell.init not in bodies:
+            weights = run_source(config, cell.init, out, console)
+            bodies[cell.init] = read_body(weights, tasks[cell.task])
+        _run_cell(config, cell, tasks[cell.task], bodies.get(cell.init), out, console)
+        _list_cells(config, tasks, out)
+    if is_lead():
+        vision_page.report(out, console)
+    return out
+
+
+def _scratch_folder() -> Path:
+    """Where processes that are not the lead write their tables, which nobody reads."""
+    folder = Path(tempfile.mkdtemp(prefix="imp_rg-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _read_files(config: Config, tasks: dict[str, Task]) -> dict[str, Body]:
+    """What the files among the inits hold; they must fit every task."""
+    files = {cell.init for cell in config.cells} - {SCRATCH, *config.sources}
+    return {
+        init: [read_body(Path(init), task) for task in tasks.values()][0] for init in sorted(files)
+    }
+
+
+def _say_what_is_left_out(config: Config, console: Console) -> None:
+    planned = {(cell.task, cell.init) for cell in config.cells}
+    own = [task for task in config.tasks if len(config.inits) > sum(t == task for t, _ in planned)]
+    if own:
+        said = ", ".join(own)
+        console.print(f"left out: supervised pre-training on the task itself, of {said}", **AS_IS)
+
+
+def _print_estimate(config: Config, tasks: dict[str, Task], out: Path, console: Console) -> None:
+    """Says how long all unfinished cells and pre-trainings will take."""
+    waiting = [
+        c for c in config.cells if config.fresh or not lead_says(has_finished(out / c.folder))
+    ]
+    if not waiting:
+        return
+    pixels = sum(vision_setup.num_pixels(config, cell, tasks[cell.task]) for cell in waiting)
+    pixels += vision_sources.num_pixels(config, waiting, tasks, out)
+    # Time is taken as proportional to the pixels that networks are trained on.
+    seconds = pixels * seconds_per_pixel(config, waiting[0], tasks[waiting[0].task])
+    console.print(
+        f"{len(waiting)} of {len(config.cells)} cells to run, levels 0 to {config.levels}: about "
+        f"{duration_text(seconds)} at the speed of the first steps",
+        **AS_IS,
+    )
+
+
+def _run_cell(
+    config: Config, cell: Cell, task: Task, body: Body | None, out: Path, console: Console
+) -> None:
+    """Runs or continues one cell in a run folder of its own."""
+    began = time.monotonic()
+    setup = prepare(config, task, cell, body, console)
+    train = train_config(config, task.images, cell.mode)
+    level_config = config.level_config(cell, train)
+    console.print(headline(level_config, setup), **AS_IS)
+    settings = resolved_settings(config, cell, train, setup)
+    folder = RunFolder(out / cell.folder, settings, fresh=config.fresh)
+    if imp_run.is_finished(folder):
+        console.print("already finished; reporting again")
+    else:
+        command = shlex.join(["python", "-m", COMMAND, *sys.argv[1:]])
+        imp_run.run_levels(level_config, setup, folder, console, command=command, began=began)
+    if task.snapshots is not None:
+        task.snapshots.clear()
+    if is_lead():
+        imp_run.report(folder, console)
+
+
+def _list_cells(config: Config, tasks: dict[str, Task], out: Path) -> None:
+    """Cells of earlier commands come first in the list of those that lie in a folder."""
+    path = out / "config.json"
+    known = read_json(path)["cells"] if path.exists() else []
+    listed = [
+        cell._asdict() | {"folder": cell.folder, "num_classes": tasks[cell.task].images.num_classes}
+        for cell in config.cells
+    ]
+    folders = {entry["folder"] for entry in known}
+    cells = known + [entry for entry in listed if entry["folder"] not in folders]
+    write_json(path, {"experiment": "vision", "cells": cells})
+
+
+def resolved_settings(
+    config: Config, cell: Cell, train: TrainConfig, setup: Setup
+) -> dict[str, Any]:
+    """Every setting that makes a cell what it is, flat and in JSON types.
+
+    Left out: where it and its data lie, how it is started, which files it keeps, and other cells.
+    """
+    flat = dataclasses.asdict(config) | dataclasses.asdict(train)
+    for name in OMITTED:
+        del flat[name]
+    return flat | {
+        "dataset": cell.task,
+        "holdout": setup.about["num_val"],
+        "init": cell.init,
+        "mode": cell.mode,
+        "device": jax.default_backend(),
+        "driver": setup.execution.driver,
+        "replicates": setup.execution.strategy,
+        "block_names": list(setup.blocks.names),
+        "num_listed": setup.blocks.num_listed,
+        "num_prunable": sum(setup.blocks.sizes),
+        **setup.about,
+    }
+
+
+def _default_folder(config: Config) -> Path:
+    """``runs/vision_flow/MODEL-HASH``: other settings, other folder; cells share one."""
+    flat = dataclasses.asdict(config)
+    for name in OMITTED:
+        del flat[name]
+    return Path("runs") / "vision_flow" / f"{config.model}-{config_hash(flat)}"
+
+
+if __name__ == "__main__":
+    cli.main(run, PRESETS, prog=f"python -m {COMMAND}")

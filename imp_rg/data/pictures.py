@@ -1,0 +1,92 @@
+"""Picture files of any size to square arrays of one size, as the ImageNet recipes have it.
+
+In: a path. Out: uint8 RGB pixels, drawn at random for training or from the centre for evaluation.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from imp_rg.data.arrays import first_line
+
+AREA_RANGE = (0.08, 1.0)
+ASPECT_RANGE = (3 / 4, 4 / 3)
+"""Share of the area and ratio of width to height of a random crop."""
+
+NUM_TRIES = 10
+"""Crops drawn before the centre is taken instead."""
+
+EVALUATION_MARGIN = 256 / 224
+"""Shorter side of the resized picture, of which the centre is evaluated, in sides of the crop."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom; the last two are outside."""
+
+
+def read_picture(path: Path) -> Image.Image:
+    """Reads a picture of any kind (grey, CMYK, with alpha or palette) as RGB.
+
+    Raises:
+      ValueError: If the file is damaged or no picture, in one line that names it.
+
+    References:
+      House definition; conversion as in torchvision's folders.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:  # Pillow raises many types for damaged files
+        raise ValueError(f"{path}: must be a whole picture, got {first_line(error)}") from error
+
+
+def random_box(width: int, height: int, rng: np.random.Generator) -> Box:
+    """Draws a part of a picture: area uniform, logarithm of the aspect ratio uniform.
+
+    After `NUM_TRIES` draws that do not fit, the widest or highest allowed part in the centre.
+
+    References:
+      Szegedy et al., arXiv:1409.4842, Sec. 6; constants and fallback as in torchvision.
+    """
+    low, high = ASPECT_RANGE
+    for _ in range(NUM_TRIES):
+        area = width * height * rng.uniform(*AREA_RANGE)
+        aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, top, left + w, top + h
+    w, h = min(width, round(height * high)), min(height, round(width / low))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def draw_crop(
+    image: Image.Image, rng: np.random.Generator, *, size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    """A random part of a picture, resized bilinearly and mirrored half of the time.
+
+    References:
+      He et al., arXiv:1512.03385, Sec. 3.4, with the crops of `random_box`.
+    """
+    part = image.crop(random_box(*image.size, rng)).resize((size, size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(part)
+    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+
+
+def central_crop(image: Image.Image, *, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The central square of a picture resized to a shorter side of `EVALUATION_MARGIN` sizes.
+
+    References:
+      He et al., arXiv:1512.03385, Sec. 3.4 (10-crop there); rounding as in torchvision.
+    """
+    short, long = min(image.size), max(image.size)
+    side = round(EVALUATION_MARGIN * size)
+    other = side * long // short
+    is_wide = image.size[0] >= image.size[1]
+    width, height = (other, side) if is_wide else (side, other)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
