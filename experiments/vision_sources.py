@@ -44,6 +44,7 @@ def pretrain_settings(config: Config, init: str, folder: Path) -> pretrain_confi
         model=config.model,
         width=config.width,
         stem=config.stem,
+        augment=config.augment,
         epochs=config.pretrain_epochs,
         batch_size=config.batch_size,
         device=config.device,
