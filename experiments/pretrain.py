@@ -13,9 +13,15 @@ Results lie in --out: weights.safetensors (the network, by leaf path), projector
 metrics.csv (epoch, loss, metric), and with --levels an ordinary run folder, imp/. Saved epochs and
 levels are kept: the same command goes on from there.
 
-Where this differs from the study: images are those of one set that fits into memory; the levels of
-the contrastive methods keep optimizer and queue, as the study's do, but not the projection head of
-a published file, which is drawn afresh.
+The preset smoke takes a minute of one core: supervised, digits are told apart to 94 % after 3
+epochs.
+
+Where this differs from the study: images are those of one set that fits into memory (ImageNet needs
+streaming, for which two views of one picture would have to be drawn while it is read); SGD stands
+for LARS, as the study's text has it, against its code; MoCo's batches are not shuffled between
+devices. As in the study, levels of the contrastive methods keep optimizer and queue, those of
+supervised training begin with a fresh optimizer. The projection head of a published file is not
+read but drawn.
 
 Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 5.1; recipe of Chen et al.,
 arXiv:2012.06908.
@@ -39,16 +45,9 @@ from experiments.pretrain_setup import WEIGHTS, Pretraining, prepare, prepare_le
 from experiments.setup import AS_IS
 from imp_rg.io.runs import RunFolder, config_hash, has_finished
 
-NOT_OF_THE_WEIGHTS = ("preset", "out", "fresh", "data_dir", "save_every", "levels", "init_from")
-NOT_OF_THE_WEIGHTS += (
-    "level_epochs",
-    "level_learning_rate",
-    "seeds",
-    "blocks",
-    "prune",
-    "ci_level",
-)
-NOT_OF_THE_WEIGHTS += ("save_levels", "no_tickets")
+OF_THE_LEVELS = ("levels", "init_from", "level_epochs", "level_learning_rate", "seeds", "blocks")
+OF_THE_LEVELS += ("prune", "ci_level", "save_levels", "no_tickets")
+NOT_OF_THE_WEIGHTS = (*OF_THE_LEVELS, "preset", "out", "fresh", "data_dir", "save_every")
 """Settings that do not change what is trained."""
 
 LEVELS = "imp"

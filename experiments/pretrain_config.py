@@ -35,6 +35,7 @@ class Config:
       method: supervised, simclr or moco.
       dataset: digits, npz:PATH (x_train, y_train, x_test, y_test), or a TensorFlow Datasets name.
       data_dir: Where prepared TensorFlow Datasets lie.
+      augment: Of supervised training; by default flips and crops for CIFAR, none otherwise.
       normalize: Channel statistics; range only divides pixels by the largest one, as the study does
         for SimCLR, and is the default there, train elsewhere.
       model: resnet18/34/50, resnet14/20/32/44/56, or lenet with hidden widths.
@@ -82,6 +83,7 @@ class Config:
     method: Method = "supervised"
     dataset: str = "cifar10+balanced=5000"
     data_dir: Path | None = None
+    augment: Literal["default", "none", "flip_crop"] = "default"
     normalize: Literal["default", "train", "imagenet", "study", "range"] = "default"
     model: str = "resnet18"
     width: float = 0.25

@@ -82,7 +82,12 @@ class Pretraining(NamedTuple):
 
 def prepare(config: Config) -> Pretraining:
     """Loads data and builds network and method; every setting has been checked when it returns."""
-    images = data.load(config.dataset, data_dir=config.data_dir, normalize=config.statistics)
+    images = data.load(
+        config.dataset,
+        data_dir=config.data_dir,
+        augment=None if config.augment == "default" else config.augment,
+        normalize=config.statistics,
+    )
     is_short = config.dtype == "bfloat16" or (config.dtype == "auto" and is_accelerator())
     model = make_model(
         config.model,

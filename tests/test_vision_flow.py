@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+from pathlib import Path
 from unittest import mock
 
 import jax
@@ -235,7 +236,7 @@ def test_bad_input_is_one_line(make_flags, sentence, tmp_path, capsys):
 
 
 def test_the_mode_pt_holds_images_out():
-    data = vision_flow.load_task(parse("--mode", "pt"), "digits", None).train_data
+    data = vision_flow.load_task(parse("--mode", "pt"), "digits", Path()).train_data
     assert isinstance(data, ValidatedBatch) and (len(data.y), len(data.y_val)) == (1294, 143)
 
 
