@@ -47,6 +47,9 @@ setup(
         "notebook": ["nbclient>=0.10", "ipykernel>=6"],
         "test": [
             "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "grain>=0.2.12",
+            "submitit>=1.5",
             "hypothesis>=6",
             "beartype>=0.22",
             "ruff>=0.14",

@@ -45,8 +45,11 @@ def planted_rows(num: int, *, seed: int) -> list[dict]:
 
 
 def write_tasks(folder: Path) -> Path:
-    """Rows of MRPC and WNLI, as many so that one program trains on both; returns the folder."""
+    """Rows of MRPC and WNLI; returns the folder.
+
+    As many of both, the longest as long, so that they share one compiled program.
+    """
     for seed, task in enumerate(("mrpc", "wnli")):
         write_rows(folder, task, "train", planted_rows(24, seed=seed))
-        write_rows(folder, task, "validation", planted_rows(16, seed=seed + 2))
+        write_rows(folder, task, "validation", planted_rows(16, seed=seed + 4))
     return folder

@@ -50,7 +50,7 @@ def finished(inputs, tmp_path_factory):
 
 def test_each_task_has_a_run_folder(finished):
     assert json.loads((finished / "config.json").read_text())["tasks"] == ["mrpc", "wnli"]
-    digests = set()
+    digests, widths = set(), set()
     for task in ("mrpc", "wnli"):
         assert all((finished / task / name).exists() for name in TABLES)
         settings = json.loads((finished / task / "config.json").read_text())
@@ -59,7 +59,8 @@ def test_each_task_has_a_run_folder(finished):
         assert settings["num_truncated"] == settings["num_empty"] == [0, 0]
         assert (finished / task / "similarity.csv").exists()
         digests.add(settings["data_sha256"])
-    assert len(digests) == 2
+        widths.add(tuple(settings["widths"]))
+    assert len(digests) == 2 and len(widths) == 1  # other rows, the same program
 
 
 def test_again_it_only_writes_the_pages(inputs, finished, capsys):
