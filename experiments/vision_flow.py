@@ -5,7 +5,7 @@ pre-trained weights, one run folder a task and init, and sets the exponents sigm
 (the paper's Table 2) and their distances between tasks beside those of null models.
 
     python -m experiments.vision_flow                                    # parts of CIFAR, 2 cores
-    python -m experiments.vision_flow --preset smoke                     # digits, a minute
+    python -m experiments.vision_flow --preset smoke                     # digits, 2 minutes
     python -m experiments.vision_flow --preset short --device gpu        # ResNet-50, CIFAR-10/100
     python -m experiments.vision_flow --preset paper --device gpu --inits scratch resnet50.pth
 
