@@ -81,7 +81,7 @@ class Config:
     """Measures the IMP flow of a ResNet on tasks of images, from scratch and pre-trained.
 
     Attributes:
-      preset: Defaults to start from: a try of two minutes, hours on a CPU, ten epochs a level on a GPU,
+      preset: Defaults to start from: a two-minute try, hours on a CPU, ten epochs a level on a GPU,
         or the paper's recipe.
       tasks: Data sets: digits, npz:PATH, folder:PATH, TensorFlow Datasets names, and what is
         derived from them (imp_rg.data.derived).
