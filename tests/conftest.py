@@ -28,12 +28,12 @@ CHECKED = ("blocks", "flow", "pytree", "imp")
 install_import_hook([f"imp_rg.{name}" for name in CHECKED], "beartype.beartype")
 
 import jax  # noqa: E402  (the hook must come first)
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import jax.numpy as jnp  # noqa: E402  (the hook must come first)
+import numpy as np  # noqa: E402  (the hook must come first)
+import pytest  # noqa: E402  (the hook must come first)
 
-from imp_rg.imp.replicates import num_usable_cores  # noqa: E402
-from imp_rg.types import Batch  # noqa: E402
+from imp_rg.imp.replicates import num_usable_cores  # noqa: E402  (the hook must come first)
+from imp_rg.types import Batch  # noqa: E402  (the hook must come first)
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")

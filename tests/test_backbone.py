@@ -255,4 +255,5 @@ def test_damaged_and_other_files_get_one_line(model, fresh, tmp_path):
             load_backbone(path, model, fresh)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="stem: must be one of fresh, file, got 'random'"):
+        # The wrong type is the test.
         load_backbone(text, model, fresh, stem="random")  # pyright: ignore[reportArgumentType]

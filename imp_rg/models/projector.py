@@ -86,6 +86,7 @@ class Encoder:
     @property
     def projector(self) -> Projector:
         """The projection head, computing in the network's own precision."""
+        # All networks of the registry have a dtype, which Flax's own class does not declare.
         return Projector(self.num_outputs, dtype=self.model.module.dtype)  # pyright: ignore[reportAttributeAccessIssue]
 
     def init(self, key: Key, input_shape: tuple[int, ...]) -> Variables:
