@@ -12,8 +12,8 @@ pre-trained weights, one run folder a task and init, and sets the exponents sigm
 What each preset runs, for every task from scratch and pre-trained on the other task by labels:
 
     smoke     ResNet-18 at 1/8 width, digits: 2 seeds, levels 0 to 2 of 100 steps
-    default   ResNet-18 at 1/4 width, 10,000 images of CIFAR-10 and of CIFAR-100 at 16x16: 3 seeds,
-              levels 0 to 10 of 390 steps; a small stand-in, not the paper's experiment
+    default   ResNet-18 at 1/8 width, 10,000 images of CIFAR-10 and of CIFAR-100 at 16x16: 3 seeds,
+              levels 0 to 10 of 624 steps; a small stand-in, not the paper's experiment
     short     ResNet-50, CIFAR-10 and CIFAR-100: 1 seed, levels 0 to 10 of 10 epochs
     paper     ResNet-50, CIFAR-10 and CIFAR-100: 3 seeds, levels 0 to 18 of 182 epochs
 
