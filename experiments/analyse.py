@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from experiments import cli
-from experiments.setup import AS_IS
+from experiments.parts import cli
+from experiments.parts.setup import AS_IS
 from imp_rg.config import PruneConfig, require
 from imp_rg.io.comparison_tables import RunEntry, comparison_frame, write_comparison
 from imp_rg.io.files import write_json

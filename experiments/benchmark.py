@@ -56,8 +56,8 @@ from typing import Literal
 
 from rich.console import Console
 
-from experiments import cli
-from experiments.benchmark_cases import (
+from experiments.parts import cli
+from experiments.parts.benchmark.cases import (
     LEAF_SHAPES,
     Shapes,
     StepSetup,
@@ -65,19 +65,19 @@ from experiments.benchmark_cases import (
     prune_cases,
     step_cases,
 )
-from experiments.benchmark_language import EncoderSetup, encoder_cases, language_words
-from experiments.benchmark_report import (
+from experiments.parts.benchmark.language import EncoderSetup, encoder_cases, language_words
+from experiments.parts.benchmark.pytorch import is_available
+from experiments.parts.benchmark.report import (
     Results,
     aims,
     describe_machine,
     print_results,
     write_results,
 )
-from experiments.benchmark_roofline import TINY_PROBE
-from experiments.benchmark_rows import Case, Ratio, Row, measure
-from experiments.benchmark_torch import is_available
-from experiments.benchmark_vision import VisionSetup, networks, vision_cases
-from experiments.benchmark_vision_tables import vision_tables, vision_words
+from experiments.parts.benchmark.roofline import TINY_PROBE
+from experiments.parts.benchmark.rows import Case, Ratio, Row, measure
+from experiments.parts.benchmark.vision import VisionSetup, networks, vision_cases
+from experiments.parts.benchmark.vision_tables import vision_tables, vision_words
 from imp_rg.config import require
 from imp_rg.models.bert_config import BertConfig
 

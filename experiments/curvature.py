@@ -27,9 +27,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import cli
 from experiments.evaluate import check_images, normalisation
-from experiments.setup import AS_IS
+from experiments.parts import cli
+from experiments.parts.setup import AS_IS
 from imp_rg import data
 from imp_rg.config import require
 from imp_rg.imp.connectivity import linear_path

@@ -33,13 +33,14 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import cli, imp_flow
-from experiments.elastic_cells import Cell, levels_at, missing_cells, plan_cells, train_cells
-from experiments.elastic_config import PRESETS, Config
-from experiments.elastic_page import report
-from experiments.imp_config import Config as RunConfig
-from experiments.progress import duration_text
-from experiments.setup import AS_IS, Setup, estimate_seconds, prepare
+from experiments import imp_flow
+from experiments.parts import cli
+from experiments.parts.elastic.cells import Cell, levels_at, missing_cells, plan_cells, train_cells
+from experiments.parts.elastic.config import PRESETS, Config
+from experiments.parts.elastic.page import report
+from experiments.parts.imp.config import Config as RunConfig
+from experiments.parts.progress import duration_text
+from experiments.parts.setup import AS_IS, Setup, estimate_seconds, prepare
 from imp_rg.io.files import read_csv, write_json
 from imp_rg.io.runs import RunFolder, config_hash, describe_runs, has_finished
 

@@ -25,8 +25,8 @@ import tyro
 from jaxtyping import Float
 from rich.console import Console
 
-from experiments import cli
-from experiments.setup import AS_IS
+from experiments.parts import cli
+from experiments.parts.setup import AS_IS
 from imp_rg import data
 from imp_rg.config import require
 from imp_rg.imp.evaluate import make_count_fn

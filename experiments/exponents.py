@@ -30,9 +30,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import cli
-from experiments.exponents_page import gamma_text, interval_text, write_page
-from experiments.setup import AS_IS
+from experiments.parts import cli
+from experiments.parts.exponents.page import gamma_text, interval_text, write_page
+from experiments.parts.setup import AS_IS
 from imp_rg.config import require
 from imp_rg.io.files import read_json, write_csv, write_json
 from imp_rg.plots.exponents import FittedCurve, error_collapse, error_curves

@@ -25,9 +25,10 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments import cli, imp_run
-from experiments.imp_config import PRESETS, Config
-from experiments.setup import AS_IS, estimate_seconds, headline, prepare, resolved_settings
+from experiments.parts import cli
+from experiments.parts.imp import run as imp_run
+from experiments.parts.imp.config import PRESETS, Config
+from experiments.parts.setup import AS_IS, estimate_seconds, headline, prepare, resolved_settings
 from imp_rg.io.runs import RunFolder, config_hash
 
 

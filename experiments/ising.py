@@ -31,9 +31,10 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from experiments import cli, ising_page, ising_tables
-from experiments.ising_plans import make_plans
-from experiments.ising_sampling import NUM_REPLICAS, Measured, Plan, measure_all
+from experiments.parts import cli
+from experiments.parts.ising import page, tables
+from experiments.parts.ising.plans import make_plans
+from experiments.parts.ising.sampling import NUM_REPLICAS, Measured, Plan, measure_all
 from imp_rg.config import require, require_choice
 from imp_rg.io.files import write_bytes, write_csv, write_json
 from imp_rg.io.runs import RunFolder, describe_environment
@@ -105,7 +106,7 @@ def run(config: Config) -> Path:
         for name, value in dataclasses.asdict(config).items()
         if name not in NOT_SETTINGS
     }
-    flow = ising_page.read_flow(config.run) if config.run else None
+    flow = page.read_flow(config.run) if config.run else None
     default = Path("runs") / "ising" / f"{config.size}-seed{config.seed}"
     folder = RunFolder(config.out or default, settings, fresh=config.fresh)
     if folder.environment.exists():
@@ -115,8 +116,8 @@ def run(config: Config) -> Path:
         command = shlex.join(["python", "-m", "experiments.ising", *sys.argv[1:]])
         seconds = time.monotonic() - began
         write_json(folder.environment, describe_environment(command=command, seconds=seconds))
-    ising_page.write_page(folder, flow)
-    ising_page.print_answers(folder, console)
+    page.write_page(folder, flow)
+    page.print_answers(folder, console)
     console.print(f"written to {folder.path}/report.html", highlight=False)
     return folder.path
 
@@ -149,13 +150,11 @@ def _tables(plans: list[Plan], measured: dict[str, Measured]) -> dict[str, pd.Da
     energy = of("energy")
     at = {update: temperatures(f"energy {update}") for update in energy}
     return {
-        "exponents": ising_tables.exponent_table(measured["exponents"]),
-        "binder": ising_tables.binder_table(binder),
-        "crossing": ising_tables.crossing_table(binder),
-        "energy": ising_tables.energy_table(energy, at, size),
-        "couplings": ising_tables.coupling_table(
-            measured["couplings"], temperatures("couplings"), size
-        ),
+        "exponents": tables.exponent_table(measured["exponents"]),
+        "binder": tables.binder_table(binder),
+        "crossing": tables.crossing_table(binder),
+        "energy": tables.energy_table(energy, at, size),
+        "couplings": tables.coupling_table(measured["couplings"], temperatures("couplings"), size),
         "timing": pd.DataFrame(
             [
                 {

@@ -26,13 +26,15 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments import cli, imp_run, language_page
 from experiments.imp_flow import use_device
-from experiments.language_config import PRESETS, Config
-from experiments.language_setup import estimate_seconds, load_texts, prepare
-from experiments.language_similarity import record_similarity
-from experiments.progress import duration_text
-from experiments.setup import AS_IS, Setup, headline
+from experiments.parts import cli
+from experiments.parts.imp import run as imp_run
+from experiments.parts.language import page
+from experiments.parts.language.config import PRESETS, Config
+from experiments.parts.language.setup import estimate_seconds, load_texts, prepare
+from experiments.parts.language.similarity import record_similarity
+from experiments.parts.progress import duration_text
+from experiments.parts.setup import AS_IS, Setup, headline
 from imp_rg.data.text import TextData
 from imp_rg.io.files import read_json, write_json
 from imp_rg.io.runs import RunFolder, config_hash, has_finished
@@ -52,7 +54,7 @@ def run(config: Config) -> Path:
         is_first = text in waiting[:1]
         _run_task(config, text, out, console, announced=waiting if is_first else [])
     _list_tasks(texts, out)
-    language_page.report(out, console)
+    page.report(out, console)
     return out
 
 

@@ -28,11 +28,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import cli
-from experiments.language_config import ONE_TENTH
-from experiments.language_tables import kind_of, layer_of, published_frame
-from experiments.language_words import published_sentence
-from experiments.setup import AS_IS
+from experiments.parts import cli
+from experiments.parts.language.config import ONE_TENTH
+from experiments.parts.language.tables import kind_of, layer_of, published_frame
+from experiments.parts.language.words import published_sentence
+from experiments.parts.setup import AS_IS
 from imp_rg.config import PruneConfig, require
 from imp_rg.flow import FlowTrajectory
 from imp_rg.imp.prune import prune_schedule

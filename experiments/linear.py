@@ -34,11 +34,11 @@ import rich.table
 import tyro
 from rich.console import Console
 
-from experiments import cli
-from experiments.linear_groups import group_blocks, group_shares
-from experiments.linear_page import lead_tables, write_page
-from experiments.linear_words import TRAINED, LinearResult, answers
-from experiments.setup import AS_IS
+from experiments.parts import cli
+from experiments.parts.linear.groups import group_blocks, group_shares
+from experiments.parts.linear.page import lead_tables, write_page
+from experiments.parts.linear.words import TRAINED, LinearResult, answers
+from experiments.parts.setup import AS_IS
 from imp_rg.config import require
 from imp_rg.io.files import write_csv, write_json
 from imp_rg.io.runs import RunFolder, describe_environment

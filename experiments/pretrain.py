@@ -37,12 +37,13 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments import cli, imp_run, setup
 from experiments.imp_flow import use_device
-from experiments.pretrain_config import PRESETS, Config
-from experiments.pretrain_loop import train
-from experiments.pretrain_setup import WEIGHTS, Pretraining, prepare, prepare_levels
-from experiments.setup import AS_IS
+from experiments.parts import cli, setup
+from experiments.parts.imp import run as imp_run
+from experiments.parts.pretrain.config import PRESETS, Config
+from experiments.parts.pretrain.loop import train
+from experiments.parts.pretrain.setup import WEIGHTS, Pretraining, prepare, prepare_levels
+from experiments.parts.setup import AS_IS
 from imp_rg.io.runs import RunFolder, config_hash, has_finished
 
 OF_THE_LEVELS = ("levels", "init_from", "level_epochs", "level_learning_rate", "seeds", "blocks")

@@ -25,18 +25,19 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
-from experiments import cli, imp_flow
-from experiments.imp_config import Config as RunConfig
-from experiments.imp_config import Device, Preset
-from experiments.projection_checks import check_operators
-from experiments.projection_page import write_projection_page
-from experiments.projection_tables import (
+from experiments import imp_flow
+from experiments.parts import cli
+from experiments.parts.imp.config import Config as RunConfig
+from experiments.parts.imp.config import Device, Preset
+from experiments.parts.projection.checks import check_operators
+from experiments.parts.projection.page import write_projection_page
+from experiments.parts.projection.tables import (
     difference_frame,
     null_difference,
     overlap_frame,
     sigma_frame,
 )
-from experiments.setup import AS_IS, prepare
+from experiments.parts.setup import AS_IS, prepare
 from imp_rg.config import PruneConfig, TrainConfig, require
 from imp_rg.io.files import read_csv, write_csv, write_json
 from imp_rg.io.runs import RunFolder, config_hash, describe_runs

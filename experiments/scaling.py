@@ -30,14 +30,15 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from experiments import cli, imp_flow
-from experiments.imp_config import Config as RunConfig
-from experiments.imp_config import Device, Preset
-from experiments.progress import duration_text
-from experiments.scaling_checks import check_ising, check_percolation
-from experiments.scaling_page import scaling_answers, write_check_page, write_scaling_page
-from experiments.scaling_tables import collapse_frame, joint_arrays, joint_frame, points_frame
-from experiments.setup import AS_IS, Setup, estimate_seconds, prepare
+from experiments import imp_flow
+from experiments.parts import cli
+from experiments.parts.imp.config import Config as RunConfig
+from experiments.parts.imp.config import Device, Preset
+from experiments.parts.progress import duration_text
+from experiments.parts.scaling.checks import check_ising, check_percolation
+from experiments.parts.scaling.page import scaling_answers, write_check_page, write_scaling_page
+from experiments.parts.scaling.tables import collapse_frame, joint_arrays, joint_frame, points_frame
+from experiments.parts.setup import AS_IS, Setup, estimate_seconds, prepare
 from imp_rg.config import TrainConfig, require
 from imp_rg.io.files import read_json, write_csv, write_json
 from imp_rg.io.runs import RunFolder, config_hash, describe_runs, has_finished

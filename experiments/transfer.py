@@ -31,13 +31,15 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import cli, imp_flow, transfer_page
-from experiments.progress import duration_text, make_bars
-from experiments.setup import AS_IS
-from experiments.transfer_cells import Cell, CellTable, CellTrainer, plan_cells
-from experiments.transfer_config import PRESETS, Config
-from experiments.transfer_search import search_minimal_densities
-from experiments.transfer_tasks import Task, prepare_tasks, run_sources
+from experiments import imp_flow
+from experiments.parts import cli
+from experiments.parts.progress import duration_text, make_bars
+from experiments.parts.setup import AS_IS
+from experiments.parts.transfer import page as transfer_page
+from experiments.parts.transfer.cells import Cell, CellTable, CellTrainer, plan_cells
+from experiments.parts.transfer.config import PRESETS, Config
+from experiments.parts.transfer.search import search_minimal_densities
+from experiments.parts.transfer.tasks import Task, prepare_tasks, run_sources
 from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.io.files import read_json, write_json
 from imp_rg.io.runs import RunFolder, config_hash, describe_environment, has_finished

@@ -25,8 +25,9 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
-from experiments import cli, exponents
-from experiments.exponents_page import (
+from experiments import exponents
+from experiments.parts import cli
+from experiments.parts.exponents.page import (
     CAPTIONS,
     gamma_text,
     interval_text,
@@ -34,9 +35,9 @@ from experiments.exponents_page import (
     plain_name,
     published_gamma,
 )
-from experiments.setup import AS_IS
-from experiments.vision_cells import base_of, init_text, start_of
-from experiments.vision_config import SCRATCH
+from experiments.parts.setup import AS_IS
+from experiments.parts.vision.cells import base_of, init_text, start_of
+from experiments.parts.vision.config import SCRATCH
 from imp_rg import published
 from imp_rg.config import require
 from imp_rg.io.files import read_json

@@ -42,14 +42,17 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments import cli, imp_run, vision_page, vision_setup, vision_sources
 from experiments.imp_flow import use_device
-from experiments.progress import duration_text
-from experiments.setup import AS_IS, Setup, headline
-from experiments.vision_config import PRESETS, SCRATCH, Cell, Config
-from experiments.vision_setup import Body, prepare, read_body, seconds_per_pixel
-from experiments.vision_sources import run_source
-from experiments.vision_tasks import Task, load_task, train_config
+from experiments.parts import cli
+from experiments.parts.imp import run as imp_run
+from experiments.parts.progress import duration_text
+from experiments.parts.setup import AS_IS, Setup, headline
+from experiments.parts.vision import page, sources
+from experiments.parts.vision import setup as vision_setup
+from experiments.parts.vision.config import PRESETS, SCRATCH, Cell, Config
+from experiments.parts.vision.setup import Body, prepare, read_body, seconds_per_pixel
+from experiments.parts.vision.sources import run_source
+from experiments.parts.vision.tasks import Task, load_task, train_config
 from imp_rg.config import TrainConfig, require
 from imp_rg.imp.mesh import is_lead, lead_says, start_distributed
 from imp_rg.io.files import read_json, write_json
@@ -83,7 +86,7 @@ def run(config: Config) -> Path:
         _run_cell(config, cell, tasks[cell.task], bodies.get(cell.init), out, console)
         _list_cells(config, tasks, out)
     if is_lead():
-        vision_page.report(out, console)
+        page.report(out, console)
     return out
 
 
@@ -117,7 +120,7 @@ def _print_estimate(config: Config, tasks: dict[str, Task], out: Path, console: 
     if not waiting:
         return
     pixels = sum(vision_setup.num_pixels(config, cell, tasks[cell.task]) for cell in waiting)
-    pixels += vision_sources.num_pixels(config, waiting, tasks, out)
+    pixels += sources.num_pixels(config, waiting, tasks, out)
     # Time is taken as proportional to the pixels that networks are trained on.
     seconds = pixels * seconds_per_pixel(config, waiting[0], tasks[waiting[0].task])
     console.print(

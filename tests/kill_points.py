@@ -23,8 +23,10 @@ import time
 import types
 from pathlib import Path
 
-from experiments import cli, imp_flow, imp_run
-from experiments.progress import LevelProgress
+from experiments import imp_flow
+from experiments.parts import cli
+from experiments.parts.imp import run
+from experiments.parts.progress import LevelProgress
 from imp_rg.imp import levels
 from imp_rg.io import files
 from imp_rg.io.checkpoints import Checkpoints
@@ -147,7 +149,7 @@ def train(trap, nothing):
 
 def null(trap, nothing):
     del nothing
-    _before(imp_run, "_record_nulls", trap)
+    _before(run, "_record_nulls", trap)
 
 
 def _before(owner, name, trap):

@@ -8,7 +8,9 @@ import signal
 import sys
 import time
 
-from experiments import cli, transfer, transfer_cells
+from experiments import transfer
+from experiments.parts import cli
+from experiments.parts.transfer import cells
 
 COUNT = int(sys.argv.pop(1))
 
@@ -42,5 +44,5 @@ class HalfFile:
 
 
 # A module has no `open` of its own until it is given one, which shadows the built-in.
-transfer_cells.open = lambda *args: HalfFile(open(*args))  # pyright: ignore[reportAttributeAccessIssue]
+cells.open = lambda *args: HalfFile(open(*args))  # pyright: ignore[reportAttributeAccessIssue]
 cli.main(transfer.run, transfer.PRESETS, prog="python -m experiments.transfer")

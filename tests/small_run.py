@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-from experiments import cli, imp_flow, imp_run
+from experiments import imp_flow
+from experiments.parts import cli
+from experiments.parts.imp import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,7 +24,7 @@ TABLES = ("flow.csv", "null_flow.csv", "metrics.csv", "spectrum.csv", "observabl
 
 def run_in_process(*flags):
     """Runs the experiment as the command would, here and without the page; returns the folder."""
-    with mock.patch.object(imp_run, "report"):
+    with mock.patch.object(run, "report"):
         return imp_flow.run(cli.parse(imp_flow.PRESETS, flags, prog="imp_flow"))
 
 

@@ -10,7 +10,8 @@ from exported_run import finished_run, masked, write_npz_with_masks
 from safetensors.numpy import save_file
 from small_run import ROOT
 
-from experiments import analyse, cli
+from experiments import analyse
+from experiments.parts import cli
 from imp_rg.io.files import read_csv, read_json
 
 PROG = "python -m experiments.analyse"

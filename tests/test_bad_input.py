@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from small_run import FLAGS, everything, finished_run, run_in_process
 
-from experiments import cli, imp_flow, imp_run
+from experiments import imp_flow
+from experiments.parts import cli
+from experiments.parts.imp import run as imp_run
 from imp_rg import flow_point
 from imp_rg.blocks import make_partition
 

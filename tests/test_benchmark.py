@@ -10,16 +10,10 @@ import pandas as pd
 import pytest
 from bert_inputs import random_tokens
 
-from experiments import (
-    benchmark,
-    benchmark_cases,
-    benchmark_language,
-    benchmark_roofline,
-    benchmark_torch_bert,
-    benchmark_vision,
-)
-from experiments.benchmark_report import aims
-from experiments.benchmark_rows import Case, Ratio, Row, measure
+from experiments import benchmark
+from experiments.parts.benchmark import cases, language, pytorch_bert, roofline, vision
+from experiments.parts.benchmark.report import aims
+from experiments.parts.benchmark.rows import Case, Ratio, Row, measure
 from imp_rg.imp.prune import SAMPLE_SIZE, prune_masks_on_host
 from imp_rg.models.bert import make_bert
 from imp_rg.models.bert_config import BertConfig
@@ -45,7 +39,7 @@ EXPECTED |= {("tiny", how, 1) for how in ("host", "device", "M_i and P_i")}
 
 
 def test_smoke_run_writes_every_row_and_says_that_torch_is_missing(tmp_path, monkeypatch, capsys):
-    for module in (benchmark, benchmark_cases, benchmark_language, benchmark_vision):
+    for module in (benchmark, cases, language, vision):
         monkeypatch.setattr(module, "is_available", lambda: False)
     config = dataclasses.replace(benchmark.PRESETS["smoke"], out=tmp_path)
     assert benchmark.run(config) == tmp_path
@@ -160,7 +154,7 @@ def test_operations_are_those_that_xla_counts():
     forward = jax.jit(partial(model.make_apply_fn(), is_training=False))
     variables = model.init(jax.random.key(0))
     cost: Any = forward.lower(variables, tokens).compile().cost_analysis()
-    counted = benchmark_language.step_flops(config, 4, 16) / 3
+    counted = language.step_flops(config, 4, 16) / 3
     assert 0.8 < counted / cost["flops"] < 1.0
 
 
@@ -170,10 +164,10 @@ def language_row(part, name, how, milliseconds):
 
 
 def test_words_of_an_encoder_by_hand():
-    setup = dataclasses.replace(benchmark.MINILM[-1], probe=benchmark_roofline.CPU_PROBE)
+    setup = dataclasses.replace(benchmark.MINILM[-1], probe=roofline.CPU_PROBE)
     name = setup.name
     assert name == "MiniLM-like 32x128"
-    flops = benchmark_language.step_flops(setup.config, 32, 128)
+    flops = language.step_flops(setup.config, 32, 128)
     # Six layers of 1.77M weights and attention over 128 tokens, three passes, 4096 tokens.
     assert flops == pytest.approx(3 * 4096 * 6 * (2 * 1_769_472 + 4 * 128 * 384), rel=1e-3)
     rows = [
@@ -181,7 +175,7 @@ def test_words_of_an_encoder_by_hand():
         language_row("language", name, "matrix product", 1e3 * 2 * 2048**3 / 400e9),
         language_row("pruning", "BERT-base-like", "host", 300.0),
     ]
-    step, *padding, share = benchmark_language.language_words(
+    step, *padding, share = language.language_words(
         rows, benchmark.MINILM[:1] + (setup,), BertConfig()
     )
     percent = 100 * flops / 2.048 / 400e9
@@ -189,9 +183,9 @@ def test_words_of_an_encoder_by_hand():
         f"{name}, jax dispatch: 2,000 tokens/s, {percent:.0f} % of the 400 GFLOP/s of a "
         "2048x2048 product"
     )
-    ratio = benchmark_language.step_flops(BertConfig(), 32, 128) / flops
+    ratio = language.step_flops(BertConfig(), 32, 128) / flops
     assert f"{100 * 0.3 / (234 * 2.048 * ratio):.2g} % of a level" in share and "met" in share
-    assert len(padding) == 2 and benchmark_language.language_words([], [setup], BertConfig()) == []
+    assert len(padding) == 2 and language.language_words([], [setup], BertConfig()) == []
 
 
 def test_torch_encoder_is_ours():
@@ -199,11 +193,11 @@ def test_torch_encoder_is_ours():
     config = BertConfig(
         num_words=30, width=8, num_layers=2, num_heads=2, intermediate_width=16, dropout=0.5
     )
-    network = benchmark_torch_bert.make_encoder(torch, config)
+    network = pytorch_bert.make_encoder(torch, config)
     num = sum(leaf.size for leaf in jax.tree.leaves(make_bert(config).shapes()))
     assert sum(p.numel() for p in network.parameters()) == num
-    spec = benchmark_torch_bert.TorchBertSpec(config, 4, 6, 1)
-    take_step = benchmark_torch_bert.make_bert_step(torch, spec)
+    spec = pytorch_bert.TorchBertSpec(config, 4, 6, 1)
+    take_step = pytorch_bert.make_bert_step(torch, spec)
     losses = [float(take_step()) for _ in range(3)]
     assert np.isfinite(losses).all() and len(set(losses)) == 3
 

@@ -7,19 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import (
-    benchmark,
-    benchmark_roofline,
-    benchmark_torch,
-    benchmark_torch_resnet,
-    benchmark_vision,
-    benchmark_vision_tables,
-)
-from experiments.benchmark_cases import torch_spec
-from experiments.benchmark_hlo import program_bytes
-from experiments.benchmark_roofline import MATMUL, TRIAD, Ceilings, Layer, Program
-from experiments.benchmark_rows import Ratio, Row
-from experiments.benchmark_vision import RESNET_20, RESNET_50
+from experiments import benchmark
+from experiments.parts.benchmark import pytorch, pytorch_resnet, roofline, vision, vision_tables
+from experiments.parts.benchmark.cases import torch_spec
+from experiments.parts.benchmark.hlo import program_bytes
+from experiments.parts.benchmark.roofline import MATMUL, TRIAD, Ceilings, Layer, Program
+from experiments.parts.benchmark.rows import Ratio, Row
+from experiments.parts.benchmark.vision import RESNET_20, RESNET_50
 from imp_rg.imp import execution
 from imp_rg.models import make_model
 
@@ -53,7 +47,7 @@ ENTRY %main (x: bf16[4,8], w: bf16[8,8]) -> bf16[4,8] {
 
 def test_resnet50_by_hand():
     """Weights times positions: 1024, 256, 64 and 16 of the four stages."""
-    layers = benchmark_vision.setup_layers(RESNET_50)
+    layers = vision.setup_layers(RESNET_50)
     positions = (1024, 256, 64, 16)
     for stage in range(4):
         own = [layer for layer in layers if layer.path.startswith(f"stage{stage + 1}/")]
@@ -67,7 +61,7 @@ def test_resnet50_by_hand():
     assert stem == Layer("stem", 1728 * 1024, 3 * 1024, 64 * 1024, 1728)
     assert head == Layer("head", 20_480, 2048, 10, 20_480)
     assert len(layers) == 54
-    assert benchmark_roofline.step_flops(layers, 256) == 6 * 256 * 1_297_829_888
+    assert roofline.step_flops(layers, 256) == 6 * 256 * 1_297_829_888
 
 
 def test_operations_are_those_that_xla_counts():
@@ -79,8 +73,8 @@ def test_operations_are_those_that_xla_counts():
     )
     forward = jax.jit(model.make_apply_fn(np.ones(3), np.ones(3)), static_argnames="is_training")
     cost: Any = forward.lower(variables, x, is_training=False).cost_analysis()
-    layers = benchmark_vision.setup_layers(RESNET_20)
-    assert 0.9 < cost["flops"] / (benchmark_roofline.step_flops(layers, 2) / 3) < 1.05
+    layers = vision.setup_layers(RESNET_20)
+    assert 0.9 < cost["flops"] / (roofline.step_flops(layers, 2) / 3) < 1.05
 
 
 def test_bytes_of_a_program_with_library_calls():
@@ -94,21 +88,21 @@ def test_bytes_of_a_program_with_library_calls():
 def test_bytes_of_a_program_are_those_that_xla_counts():
     x = np.ones((32, 64), np.float32)
     compiled = jax.jit(lambda x: jnp.tanh(x @ x.T).sum(0)).lower(x).compile()
-    program = benchmark_roofline.inspect(compiled)
+    program = roofline.inspect(compiled)
     assert program.bytes_moved == pytest.approx(program.bytes_by_xla, rel=0.02)
     assert program.memory_gb > x.nbytes / 1e9
 
 
 def test_roof_of_one_layer_by_hand():
     layer = Layer("conv", num_macs=1000, num_in=20, num_out=30, num_weights=50)
-    assert benchmark_roofline.step_flops([layer], 4) == 24_000
-    floor = benchmark_roofline.floor_bytes([layer], 4, 2)
+    assert roofline.step_flops([layer], 4) == 24_000
+    floor = roofline.floor_bytes([layer], 4, 2)
     assert floor == 2 * (4 * (3 * 20 + 5 * 30) + 2 * 50) + 24 * 50
     device = Ceilings("toy", flops=24e6, bandwidth=1e6, bytes_per_element=2)
-    roof = benchmark_roofline.roof(24_000, floor, device)
+    roof = roofline.roof(24_000, floor, device)
     assert (roof.compute_ms, roof.memory_ms) == (1.0, floor / 1e3)
     assert roof.binding == "memory" and roof.ms == roof.memory_ms
-    assert benchmark_roofline.roof(24_000, 999, device).binding == "compute"
+    assert roofline.roof(24_000, 999, device).binding == "compute"
 
 
 def row(setup, how, milliseconds, num_seeds=1):
@@ -125,9 +119,9 @@ def ceiling_rows(setup):
 @pytest.fixture
 def program(monkeypatch):
     """A step that moves what takes 40 ms, more than its arithmetic at batch 256."""
-    moved = 40.0 * 12 * benchmark_roofline.CPU_PROBE.num_elements
+    moved = 40.0 * 12 * roofline.CPU_PROBE.num_elements
     fake = Program(flops=1.0, bytes_by_xla=1.0, bytes_moved=moved, memory_gb=2.0)
-    monkeypatch.setattr(benchmark_vision_tables, "step_program", lambda setup: fake)
+    monkeypatch.setattr(vision_tables, "step_program", lambda setup: fake)
     return fake
 
 
@@ -141,12 +135,12 @@ def program(monkeypatch):
     ],
 )
 def test_words_of_resnet50(program, monkeypatch, milliseconds, theirs, on_gpu, verdict):
-    monkeypatch.setattr(benchmark_vision_tables, "is_accelerator", lambda: on_gpu)
+    monkeypatch.setattr(vision_tables, "is_accelerator", lambda: on_gpu)
     rows = [row(RESNET_50, "jax scan loop, chosen", milliseconds), *ceiling_rows(RESNET_50)]
     rows += [row(RESNET_50, "jax dispatch loop", 200.0), row(RESNET_50, "torch bf16", theirs)]
     ratio = milliseconds / theirs
     ratios = [Ratio(RESNET_50.name, "jax", "torch", 1, ratio, ratio, ratio)]
-    (words,) = benchmark_vision_tables.vision_words(rows, ratios, [RESNET_20, RESNET_50])
+    (words,) = vision_tables.vision_words(rows, ratios, [RESNET_20, RESNET_50])
     assert words.endswith(f"at least 60 % or 1.3 times: {verdict}")
     assert f"{4000 / milliseconds:.0f} % of the memory roof of its program" in words
     assert f"{theirs / milliseconds:.2f} times PyTorch's best" in words
@@ -154,21 +148,19 @@ def test_words_of_resnet50(program, monkeypatch, milliseconds, theirs, on_gpu, v
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(0.3, "met"), (0.4, "missed")])
 def test_words_of_eight_replicates(program, monkeypatch, ratio, verdict):
-    monkeypatch.setattr(benchmark_vision_tables, "is_accelerator", lambda: True)
+    monkeypatch.setattr(vision_tables, "is_accelerator", lambda: True)
     name = RESNET_20.name
     ratios = [Ratio(name, "jax", "torch", num, r, r, r) for num, r in ((1, 0.1), (8, ratio))]
     rows = [row(RESNET_20, "jax scan vmap", 1.0, 8)]
-    (words,) = benchmark_vision_tables.vision_words(rows, ratios, [RESNET_20])
+    (words,) = vision_tables.vision_words(rows, ratios, [RESNET_20])
     assert words.endswith(f"at least 3.0 times: {verdict}") and f"{1 / ratio:.2f} times" in words
-    (words,) = benchmark_vision_tables.vision_words(rows, [], [RESNET_20])
+    (words,) = vision_tables.vision_words(rows, [], [RESNET_20])
     assert "unknown times" in words and words.endswith("missed")
 
 
 def test_tables_by_hand(program):
     rows = [row(RESNET_50, "jax scan loop, chosen", 64.0), row(RESNET_50, "torch bf16", 128.0)]
-    tables = benchmark_vision_tables.vision_tables(
-        rows + ceiling_rows(RESNET_50), [RESNET_20, RESNET_50]
-    )
+    tables = vision_tables.vision_tables(rows + ceiling_rows(RESNET_50), [RESNET_20, RESNET_50])
     ours, theirs = tables["throughput"]
     assert (ours.images_per_second, theirs.images_per_second) == (4000, 2000)
     assert ours.level_seconds == pytest.approx(31_850 * 0.064)
@@ -180,17 +172,17 @@ def test_tables_by_hand(program):
     assert [p.network for p in h200] == [RESNET_20.name, RESNET_50.name]
     assert h200[1].images_per_second_at_most == pytest.approx(256 / (14.724292864 / 4800))
     assert len(tables["prediction"]) == 3
-    assert benchmark_vision_tables.vision_tables([], [RESNET_50]) == {}
+    assert vision_tables.vision_tables([], [RESNET_50]) == {}
 
 
 def test_on_an_accelerator_all_executions_and_variants_are_measured(monkeypatch):
-    for module in (benchmark_vision, execution):
+    for module in (vision, execution):
         monkeypatch.setattr(module, "is_accelerator", lambda: True)
-    assert benchmark_vision.networks() == (RESNET_20, RESNET_50)
-    one, eight = (benchmark_vision._executions(RESNET_20, num) for num in (1, 8))
+    assert vision.networks() == (RESNET_20, RESNET_50)
+    one, eight = (vision._executions(RESNET_20, num) for num in (1, 8))
     assert one == [("scan", "loop"), ("dispatch", "loop")]
     assert set(eight) == {("scan", "loop"), ("scan", "vmap")}
-    names = [spec.variant for spec, num_seeds in benchmark_vision.torch_variants(RESNET_50)]
+    names = [spec.variant for spec, num_seeds in vision.torch_variants(RESNET_50)]
     assert names[0] == "channels_last bf16 compiled CUDA graphs" and len(set(names)) == 9
 
 
@@ -212,11 +204,11 @@ def test_a_variant_that_pytorch_cannot_run_is_left_out(monkeypatch):
             closed.append(self)
 
     closed, said = [], []
-    monkeypatch.setattr(benchmark_vision, "TorchSeeds", Seeds)
-    monkeypatch.setattr(benchmark_vision, "is_available", lambda: True)
-    monkeypatch.setattr(benchmark_vision, "step_program", lambda setup: None)
-    monkeypatch.setattr(benchmark_vision, "num_usable_cores", lambda: 1)
-    with benchmark_vision.vision_cases(benchmark.TINY_VISION, said.append) as cases:
+    monkeypatch.setattr(vision, "TorchSeeds", Seeds)
+    monkeypatch.setattr(vision, "is_available", lambda: True)
+    monkeypatch.setattr(vision, "step_program", lambda setup: None)
+    monkeypatch.setattr(vision, "num_usable_cores", lambda: 1)
+    with vision.vision_cases(benchmark.TINY_VISION, said.append) as cases:
         theirs = [case.how for case in cases if case.role == "theirs"]
     assert theirs == ["torch channels_last fp32 eager, 1 x 1 threads"]
     assert said == ["  torch contiguous fp32 eager, 1 x 1 threads left out: torch: no kernel"]
@@ -226,7 +218,7 @@ def test_a_variant_that_pytorch_cannot_run_is_left_out(monkeypatch):
 @pytest.mark.parametrize("setup", [RESNET_20, RESNET_50], ids=lambda setup: setup.model)
 def test_torch_network_is_ours(setup):
     torch = pytest.importorskip("torch")
-    network = benchmark_torch_resnet.make_network(torch, torch_spec(setup, 1))
+    network = pytorch_resnet.make_network(torch, torch_spec(setup, 1))
     shapes = make_model(setup.model, num_classes=10).shapes(setup.input_shape)
     num = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     assert sum(p.numel() for p in network.parameters()) == num
@@ -246,7 +238,7 @@ def test_a_torch_step_in_each_layout(is_channels_last, one_torch_thread):
     setup = dataclasses.replace(benchmark.TINY_VISION, model="resnet50", width=0.05)
     spec = torch_spec(setup, 1)._replace(depths=(1, 1, 1, 1), is_bf16=True)
     spec = spec._replace(is_channels_last=is_channels_last)
-    take_step = benchmark_torch_resnet.make_step(one_torch_thread, spec)
+    take_step = pytorch_resnet.make_step(one_torch_thread, spec)
     losses = [float(take_step()) for _ in range(2)]
     assert np.isfinite(losses).all() and losses[0] != losses[1]
 
@@ -255,7 +247,7 @@ def test_a_torch_step_in_each_layout(is_channels_last, one_torch_thread):
 def test_a_torch_process_warms_up_and_answers(problem, monkeypatch):
     torch, taken = pytest.importorskip("torch"), []
     # What a process of its own may set for good.
-    monkeypatch.setattr(benchmark_torch.signal, "signal", lambda *args: None)
+    monkeypatch.setattr(pytorch.signal, "signal", lambda *args: None)
     monkeypatch.setattr(torch, "set_num_threads", lambda num: None)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "4")
@@ -269,10 +261,10 @@ def test_a_torch_process_warms_up_and_answers(problem, monkeypatch):
     for num_steps in (2, 0):
         ours.send(num_steps)
     spec = torch_spec(benchmark.TINY_VISION, 1)
-    benchmark_torch._serve(theirs, make_step, spec, 0)
+    pytorch._serve(theirs, make_step, spec, 0)
     if problem is not None:
         assert ours.recv() == "NotImplementedError: no such kernel" and not taken
         return
-    assert ours.recv() is None and len(taken) == benchmark_torch.WARM_UP_STEPS + 2
+    assert ours.recv() is None and len(taken) == pytorch.WARM_UP_STEPS + 2
     seconds, memory = ours.recv()
     assert seconds >= 0 and 0.05 < memory < 50

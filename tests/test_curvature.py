@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from small_run import FLAGS, ROOT, run_in_process
 
-from experiments import cli, curvature
+from experiments import curvature
+from experiments.parts import cli
 from imp_rg.io.files import read_csv
 
 

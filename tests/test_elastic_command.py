@@ -15,9 +15,12 @@ import pytest
 from rich.console import Console
 from small_run import everything, start
 
-from experiments import cli, elastic, elastic_cells, imp_flow, imp_run, setup
-from experiments.elastic_cells import KEY, Cell, levels_at, plan_cells
-from experiments.elastic_config import Config, Route
+from experiments import elastic, imp_flow
+from experiments.parts import cli, setup
+from experiments.parts.elastic import cells as elastic_cells
+from experiments.parts.elastic.cells import KEY, Cell, levels_at, plan_cells
+from experiments.parts.elastic.config import Config, Route
+from experiments.parts.imp import run as imp_run
 from imp_rg.io.files import read_csv, write_csv
 from imp_rg.io.runs import ticket_path
 from imp_rg.io.tickets import read_ticket
@@ -138,7 +141,9 @@ def test_cells_depend_on_their_names_alone(copy, finished):
 KILL = """
 import os, signal, sys
 from unittest import mock
-from experiments import cli, elastic, elastic_cells, imp_flow, imp_run, setup
+from experiments import elastic
+from experiments.parts import cli
+from experiments.parts.imp import run
 from imp_rg.io import files
 original, left = files.write_bytes, int(sys.argv[1])
 def kill(path, content):
@@ -149,7 +154,7 @@ def kill(path, content):
         os.kill(os.getpid(), signal.SIGKILL)
     original(path, content)
 files.write_bytes = kill
-imp_run.report, elastic.estimate_seconds = mock.Mock(), lambda *_: 1.0
+run.report, elastic.estimate_seconds = mock.Mock(), lambda *_: 1.0
 elastic.run(cli.parse(elastic.PRESETS, sys.argv[2:], prog="elastic"))
 """
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from run_folder import write_run_folder
 
-from experiments import elastic_score, elastic_words
-from experiments.elastic_config import Config, Route
-from experiments.elastic_score import (
+from experiments.parts.elastic import score as elastic_score
+from experiments.parts.elastic import words
+from experiments.parts.elastic.config import Config, Route
+from experiments.parts.elastic.score import (
     ROUTE,
     compare_frame,
     loss_frame,
@@ -18,7 +19,7 @@ from experiments.elastic_score import (
     score_routes,
     transfer_frame,
 )
-from experiments.elastic_tables import (
+from experiments.parts.elastic.tables import (
     STAGES,
     Exponents,
     paper_frame,
@@ -120,10 +121,10 @@ def test_spread_by_depth():
     differences = spread_differences(networks, ci_level=0.95)
     assert set(zip(differences["depth_a"], differences["depth_b"], strict=True)) == {(20, 32)}
     assert (differences["low"] > 0).all()
-    said = elastic_words.spread_sentence(differences, 5)
+    said = words.spread_sentence(differences, 5)
     assert "in 1 of 1 pairs of depths" in said and "ResNet-32 minus 20 +0.187" in said
     reverse = spread_differences([planted(20, (0, 0.4)), planted(32, (0.1,) * 4)], ci_level=0.95)
-    assert "in 0 of 1 pairs" in elastic_words.spread_sentence(reverse, 5)
+    assert "in 0 of 1 pairs" in words.spread_sentence(reverse, 5)
 
 
 def test_the_papers_own_mismatches():
@@ -138,7 +139,7 @@ def test_the_papers_own_mismatches():
     assert round(table.loc["drop-last-four", "stage1"], 3) == 0.160
     assert round(table.loc["copy-last-two", "rms"], 3) == 0.063
     assert round(table.loc["copy-first-two", "rms"], 3) == 0.085
-    said = elastic_words.paper_sentence(paper_frame())
+    said = words.paper_sentence(paper_frame())
     assert "in 4 of 5 comparisons over all stages and in 3 of 5 in stage 1" in said
     assert "copy-last-two 0.063 against copy-first-two 0.085" in said
 
@@ -222,7 +223,7 @@ def test_transfer_by_hand():
     assert row["minus_random"] == pytest.approx(26.25) and row["minus_reinit"] == 17.25
     assert row["minus_random_low"] < 26.25 < row["minus_random_high"]
     assert np.isnan(table.loc["copy-last", "minus_reinit"])
-    said = elastic_words.transfer_sentence(table.reset_index())
+    said = words.transfer_sentence(table.reset_index())
     assert said.startswith("Moved between depths by the default maps, 1 of 1 tickets come within")
     assert "lose -0.2 points in the median" in said
 
@@ -231,13 +232,13 @@ def test_nothing_counts():
     saturated = cells({"ticket": (86.0, 88.0), "random": (97.0, 98.0)})
     losses = loss_frame(saturated, {20: metrics()})
     table = transfer_frame(losses, ci_level=0.95)
-    assert "cannot be said" in elastic_words.transfer_sentence(table)
+    assert "cannot be said" in words.transfer_sentence(table)
     assert compare_frame(losses, table, ci_level=0.95).empty
     read_at = {14: planted(14, (0.1,)), 20: planted(20, (0.1, 0.2))}
     mismatches = mismatch_frame([Route(14, 20, "appending", appending(1, 2))], read_at, read_at)
     score = score_frame(mismatches, table, seed=0)
     assert score["spearman"].isna().all() and set(score["verdict"]) == {"no power"}
-    assert "cannot be said" in elastic_words.score_sentence(score)
+    assert "cannot be said" in words.score_sentence(score)
 
 
 def test_mismatch_by_hand():
@@ -319,13 +320,11 @@ def test_maps_against_each_other():
     row: Any = table.set_index("statement").loc["unique blocks"]
     assert row["mean"] == pytest.approx(5.05) and row["num_levels"] == 2
     assert row["mean_low"] > 0
-    assert elastic_words.tally(table, "unique blocks") == "1 worse"
-    assert "copy-first against appending: +5.0" in elastic_words.comparison_sentence(
-        table, "unique blocks"
-    )
-    assert elastic_words.tally(table, "first blocks dropped") == "not tested"
-    assert "56 to 32" in elastic_words.untested("first blocks dropped", (14, 32), "digits")
-    assert elastic_words.untested("first blocks dropped", (32, 56), "cifar10") == "nothing"
+    assert words.tally(table, "unique blocks") == "1 worse"
+    assert "copy-first against appending: +5.0" in words.comparison_sentence(table, "unique blocks")
+    assert words.tally(table, "first blocks dropped") == "not tested"
+    assert "56 to 32" in words.untested("first blocks dropped", (14, 32), "digits")
+    assert words.untested("first blocks dropped", (32, 56), "cifar10") == "nothing"
 
 
 def test_columns_name_a_way():

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cli
+from experiments.parts import cli
 from imp_rg.config import PruneConfig, TrainConfig
 from imp_rg.imp.execution import (
     Execution,
@@ -228,7 +228,7 @@ def test_what_is_asked_for_is_taken_or_refused():
 
 CHILD = """
 from jax._src.lib import xla_client
-from experiments.imp_config import Config
+from experiments.parts.imp.config import Config
 from experiments.imp_flow import use_device
 use_device(Config(deterministic=True, device="cpu"))
 print(xla_client.CompileOptions().SerializeAsString().hex())

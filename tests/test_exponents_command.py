@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cli, exponents
-from experiments.exponents_page import published_gamma
+from experiments import exponents
+from experiments.parts import cli
+from experiments.parts.exponents.page import published_gamma
 from imp_rg.plots.exponents import FittedCurve, error_collapse, error_curves
 from imp_rg.rg import fit_error_law
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cli
 from experiments.imp_flow import PRESETS, Config, run
+from experiments.parts import cli
 from imp_rg.blocks import parse_blocks
 from imp_rg.config import TrainConfig
 from imp_rg.imp.drivers import steps_per_epoch

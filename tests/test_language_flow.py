@@ -8,10 +8,12 @@ import pytest
 from language_inputs import LETTERS, planted_rows, write_checkpoint, write_rows, write_tasks
 from rich.console import Console
 
-from experiments import cli, imp_run, language_flow
-from experiments.language_config import PRESETS
-from experiments.language_setup import load_texts, prepare
-from experiments.progress import LevelProgress
+from experiments import language_flow
+from experiments.parts import cli
+from experiments.parts.imp import run
+from experiments.parts.language.config import PRESETS
+from experiments.parts.language.setup import load_texts, prepare
+from experiments.parts.progress import LevelProgress
 
 TABLES = ("flow.csv", "null_flow.csv", "metrics.csv", "spectrum.csv", "observables.csv")
 SMALL = (
@@ -35,8 +37,8 @@ def run_in_process(*flags):
 
 def run_without_pages(*flags):
     with (
-        mock.patch.object(imp_run, "report"),
-        mock.patch.object(language_flow.language_page, "report"),
+        mock.patch.object(run, "report"),
+        mock.patch.object(language_flow.page, "report"),
     ):
         return run_in_process(*flags)
 

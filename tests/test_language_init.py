@@ -6,7 +6,7 @@ import pytest
 from language_folder import write_uneven_checkpoint
 
 from experiments.language_init import Config, answers, init_flow, layer_rows, run, sigma_frame
-from experiments.language_tables import layer_of
+from experiments.parts.language.tables import layer_of
 from imp_rg.config import PruneConfig
 from imp_rg.io.files import read_csv
 from imp_rg.io.foreign.bert_variables import find_checkpoint, load_bert, read_config

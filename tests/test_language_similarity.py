@@ -10,7 +10,7 @@ from bert_inputs import random_tokens
 from language_folder import write_uneven_checkpoint
 from scipy import stats
 
-from experiments.language_similarity import (
+from experiments.parts.language.similarity import (
     rank_frame,
     read_similarity,
     record_similarity,

@@ -12,9 +12,9 @@ from language_folder import DENSITY, encoder_partition, write_task, write_tasks
 from rich.console import Console
 from scipy import stats
 
-from experiments.language_page import report
-from experiments.language_similarity import read_similarity
-from experiments.language_tables import (
+from experiments.parts.language.page import report
+from experiments.parts.language.similarity import read_similarity
+from experiments.parts.language.tables import (
     INIT,
     MASKS,
     ONESHOT,
@@ -29,7 +29,7 @@ from experiments.language_tables import (
     spread_frame,
     task_frame,
 )
-from experiments.language_words import verdict
+from experiments.parts.language.words import verdict
 from imp_rg.io.files import read_csv, write_csv, write_json
 from imp_rg.models.bert import KINDS, make_bert
 from imp_rg.models.bert_config import BertConfig

@@ -12,9 +12,10 @@ from run_folder import write_run_folder
 from scipy.integrate import solve_ivp
 from scipy.linalg import helmert
 
-from experiments import cli, linear
-from experiments.linear_groups import group_blocks, group_shares
-from experiments.linear_words import answers, caveats, distinct, stability_text
+from experiments import linear
+from experiments.parts import cli
+from experiments.parts.linear.groups import group_blocks, group_shares
+from experiments.parts.linear.words import answers, caveats, distinct, stability_text
 from imp_rg import read
 from imp_rg.plots.linear import linear_plane, linear_prediction
 

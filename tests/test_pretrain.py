@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from experiments import imp_run, pretrain, pretrain_loop
-from experiments.pretrain_config import PRESETS, Config
-from experiments.pretrain_setup import make_epoch_fn, prepare
+from experiments import pretrain
+from experiments.parts.imp import run as imp_run
+from experiments.parts.pretrain import loop
+from experiments.parts.pretrain.config import PRESETS, Config
+from experiments.parts.pretrain.setup import make_epoch_fn, prepare
 from imp_rg.imp.replicates import stack
 from imp_rg.io.checkpoints import Checkpoints
 from imp_rg.io.files import read_csv, read_json
@@ -135,7 +137,7 @@ def test_stopped_and_continued_is_the_same_to_the_last_bit(tmp_path, monkeypatch
     whole = pretrain.run(config)
     folder = tmp_path / "broken"
     broken = dataclasses.replace(config, out=folder)
-    end_epoch = pretrain_loop._Progress.end_epoch
+    end_epoch = loop._Progress.end_epoch
 
     def stop(progress, epoch, record):
         end_epoch(progress, epoch, record)
@@ -143,7 +145,7 @@ def test_stopped_and_continued_is_the_same_to_the_last_bit(tmp_path, monkeypatch
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(pretrain_loop._Progress, "end_epoch", stop)
+        patched.setattr(loop._Progress, "end_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             pretrain.run(broken)
     assert not (folder / pretrain.WEIGHTS).exists()

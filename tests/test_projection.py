@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import imp_run, projection
-from experiments.projection_checks import COMMUTES, COMPOSES, ONE_OUTCOME
-from experiments.projection_page import invariance_sentence
+from experiments import projection
+from experiments.parts.imp import run
+from experiments.parts.projection.checks import COMMUTES, COMPOSES, ONE_OUTCOME
+from experiments.parts.projection.page import invariance_sentence
 from imp_rg.config import PruneConfig, TrainConfig
 from imp_rg.imp.execution import Execution
 from imp_rg.imp.levels import make_scheme
@@ -150,7 +151,7 @@ SMALL = dataclasses.replace(
 def finished(tmp_path_factory):
     """The experiment on the smallest network, without the pages of its runs."""
     config = dataclasses.replace(SMALL, out=tmp_path_factory.mktemp("projection") / "run")
-    with mock.patch.object(imp_run, "report"):
+    with mock.patch.object(run, "report"):
         return config, projection.run(config)
 
 
@@ -178,7 +179,7 @@ def test_finished_experiment_reports_the_same(finished):
     config, folder = finished
     names = ("checks", "sigma", "differences", "overlap")
     before = [(folder / f"{name}.csv").read_bytes() for name in names]
-    with mock.patch.object(imp_run, "report"), mock.patch.object(imp_run, "run_levels") as levels:
+    with mock.patch.object(run, "report"), mock.patch.object(run, "run_levels") as levels:
         projection.run(config)
     levels.assert_not_called()
     assert [(folder / f"{name}.csv").read_bytes() for name in names] == before

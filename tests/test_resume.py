@@ -8,8 +8,10 @@ import pytest
 from kill_points import KINDS
 from small_run import FLAGS, contents, everything, finished_run, run_in_process, start
 
-from experiments import cli, imp_flow, imp_run
-from experiments.progress import LevelProgress
+from experiments import imp_flow
+from experiments.parts import cli
+from experiments.parts.imp import run
+from experiments.parts.progress import LevelProgress
 from imp_rg.io import files
 
 SIGKILLED = -9
@@ -116,7 +118,7 @@ def forbid(*arguments, **options):
 
 def test_finished_run_reports_at_once(copy, monkeypatch, capsys):
     before = everything(copy)
-    monkeypatch.setattr(imp_run, "run_levels", forbid)
+    monkeypatch.setattr(run, "run_levels", forbid)
     run_in_process(*FLAGS, "--out", str(copy))
     assert "already finished; reporting again" in capsys.readouterr().out
     assert everything(copy) == before
@@ -125,7 +127,7 @@ def test_finished_run_reports_at_once(copy, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["flow.csv", "spectrum.csv", "environment.json"])
 def test_deleted_tables_come_back_without_training(copy, monkeypatch, name):
     (copy / name).unlink()
-    monkeypatch.setattr(imp_run, "run_level", forbid)
+    monkeypatch.setattr(run, "run_level", forbid)
     run_in_process(*FLAGS, "--out", str(copy))
     assert contents(copy) == contents(finished_run())
 
@@ -137,7 +139,7 @@ def test_fresh_starts_again(copy, monkeypatch):
     def reach(*arguments, **options):
         raise ReachedError
 
-    monkeypatch.setattr(imp_run, "run_level", reach)
+    monkeypatch.setattr(run, "run_level", reach)
     with pytest.raises(ReachedError):
         run_in_process(*FLAGS, "--out", str(copy), "--fresh")
     assert sorted(path.name for path in copy.iterdir()) == [

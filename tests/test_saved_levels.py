@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 from small_run import FLAGS, contents, everything, finished_run, run_in_process
 
-from experiments import imp_run
+from experiments.parts.imp import run
 from imp_rg.io.checkpoints import Checkpoints
 from imp_rg.io.foreign.layout import find_levels
 from imp_rg.io.runs import RunFolder
@@ -77,7 +77,7 @@ def test_a_run_begun_without_the_flag_is_warned_about(saved, tmp_path, capsys):
 
 def test_fresh_throws_saved_levels_away(saved, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
-    settings = imp_run.read_json(out / "config.json")
+    settings = run.read_json(out / "config.json")
     RunFolder(out, settings, fresh=True)
     assert sorted(path.name for path in out.iterdir()) == ["config.json"]
 

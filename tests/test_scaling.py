@@ -10,10 +10,12 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from experiments import cli, imp_run, scaling
-from experiments.scaling_checks import check_ising
-from experiments.scaling_page import scaling_answers
-from experiments.scaling_tables import collapse_frame, joint_arrays, points_frame
+from experiments import scaling
+from experiments.parts import cli
+from experiments.parts.imp import run
+from experiments.parts.scaling.checks import check_ising
+from experiments.parts.scaling.page import scaling_answers
+from experiments.parts.scaling.tables import collapse_frame, joint_arrays, points_frame
 from imp_rg.config import TrainConfig
 from imp_rg.io.files import read_csv, write_csv, write_json
 from imp_rg.rg import collapse, fit_joint_law
@@ -452,7 +454,7 @@ def test_command_runs_networks(tmp_path, capsys):
         out=tmp_path / "run",
     )
     with (
-        mock.patch.object(imp_run, "report"),
+        mock.patch.object(run, "report"),
         mock.patch.object(scaling, "estimate_seconds", return_value=45.0),
     ):
         folder = scaling.run(config)

@@ -13,10 +13,11 @@ from small_run import ROOT, everything
 
 submitit = pytest.importorskip("submitit")
 
-from experiments import cli, sweep  # noqa: E402  (after the skip)
-from experiments.sweep_file import Job, read_sweep  # noqa: E402  (after the skip)
-from experiments.sweep_job import Attempt, Outcome  # noqa: E402  (after the skip)
-from experiments.sweep_scheduler import Scheduler, outcome_of  # noqa: E402  (after the skip)
+from experiments import sweep  # noqa: E402  (after the skip)
+from experiments.parts import cli  # noqa: E402  (after the skip)
+from experiments.parts.sweep.file import Job, read_sweep  # noqa: E402  (after the skip)
+from experiments.parts.sweep.job import Attempt, Outcome  # noqa: E402  (after the skip)
+from experiments.parts.sweep.scheduler import Scheduler, outcome_of  # noqa: E402  (after the skip)
 
 JOB = "[[jobs]]\nexperiment = 'imp_flow'\n"
 

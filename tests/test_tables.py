@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from small_run import finished_run, run_in_process
 
-from experiments import imp_run
+from experiments.parts.imp import run
 from imp_rg.io.files import read_json
 from imp_rg.report import write_report
 from imp_rg.rg import excess, measure_spectrum
@@ -210,7 +210,7 @@ def test_random_pruning_has_no_exponent(spectrum):
 
 def fail_at(level, rows, monkeypatch):
     """Lets replicates meet a non-finite loss."""
-    run_level = imp_run.run_level
+    run_level = run.run_level
     levels = iter(range(100))
 
     def failing(scheme, keys, state, data, test_data):
@@ -221,7 +221,7 @@ def fail_at(level, rows, monkeypatch):
             record = record._replace(is_finite=is_finite, train_loss=loss)
         return state, record
 
-    monkeypatch.setattr(imp_run, "run_level", failing)
+    monkeypatch.setattr(run, "run_level", failing)
 
 
 def status_of(folder):

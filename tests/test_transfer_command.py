@@ -17,11 +17,13 @@ from language_inputs import write_checkpoint, write_tasks
 from rich.console import Console
 from small_run import start
 
-from experiments import cli, transfer, transfer_page, transfer_search
-from experiments.transfer_cells import COLUMNS, Cell, CellTable, CellTrainer, plan_cells
-from experiments.transfer_config import PRESETS, Config, task_folder
-from experiments.transfer_search import does_transfer, search_minimal_densities
-from experiments.transfer_tasks import prepare_tasks
+from experiments import transfer
+from experiments.parts import cli
+from experiments.parts.transfer import page, search
+from experiments.parts.transfer.cells import COLUMNS, Cell, CellTable, CellTrainer, plan_cells
+from experiments.parts.transfer.config import PRESETS, Config, task_folder
+from experiments.parts.transfer.search import does_transfer, search_minimal_densities
+from experiments.parts.transfer.tasks import prepare_tasks
 from imp_rg.io.files import read_csv, read_json
 from imp_rg.io.runs import ticket_path
 from imp_rg.io.tickets import read_ticket
@@ -42,7 +44,7 @@ def parse(*flags, tasks=TASKS):
 
 def run(out, *flags, tasks=TASKS):
     """Runs the experiment here, without its page."""
-    with mock.patch.object(transfer_page, "report", return_value="page"):
+    with mock.patch.object(page, "report", return_value="page"):
         return transfer.run(parse(*flags, "--out", str(out), tasks=tasks))
 
 
@@ -306,7 +308,7 @@ def test_loss_that_is_not_finite_is_nan():
 
 def test_search_finds_what_the_grid_of_all_levels_says(copy, monkeypatch):
     """Networks of twelve steps learn too little for all levels to be viable: they are taken."""
-    monkeypatch.setattr(transfer_search, "viable_levels", lambda own, *_: [len(own)])
+    monkeypatch.setattr(search, "viable_levels", lambda own, *_: [len(own)])
     grid = CellTable(finished() / "cells.csv", SEEDS)
     (copy / "cells.csv").unlink()
     run(copy, "--minimal-density", "search", "--levels-compared", "4")
@@ -343,7 +345,7 @@ def test_control_without_a_value_leaves_the_search_its_levels():
     table[Cell("digits", "digits", "dense", 0)] = np.array([98.0, np.nan])
     for level, metric in enumerate((95.0, 94.0, 90.0, 40.0), 1):
         table[Cell("digits", "digits", "ticket", level)] = np.array([metric, np.nan])
-    assert transfer_search._viable_levels(config, cast(Any, table), "digits") == range(1, 4)
+    assert search._viable_levels(config, cast(Any, table), "digits") == range(1, 4)
 
 
 def test_search_trains_fewer_cells():
@@ -452,7 +454,7 @@ def test_text_tasks_go_through_the_same_code(tmp_path):
         *("--text.train.batch-size", "8", "--text.train.epochs", "1", "--tasks", *tasks),
     )
     config = cli.parse(PRESETS, flags, prog="transfer")
-    with mock.patch.object(transfer_page, "report", return_value="page"):
+    with mock.patch.object(page, "report", return_value="page"):
         out = transfer.run(dataclasses.replace(config, out=tmp_path / "out"))
     cells = cells_of(out)
     assert len(cells) == 2 * (1 + 2 * 3) and cells["test_metric"].between(0, 100).all()

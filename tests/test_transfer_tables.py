@@ -9,8 +9,8 @@ import pytest
 from planted_transfer import DENSITY, write_experiment
 from scipy import stats
 
-from experiments.transfer_predictors import ALL_LEVELS, PREDICTORS
-from experiments.transfer_tables import FRAMES, make_tables, read_cells, write_tables
+from experiments.parts.transfer.predictors import ALL_LEVELS, PREDICTORS
+from experiments.parts.transfer.tables import FRAMES, make_tables, read_cells, write_tables
 from imp_rg.io.files import read_json, write_json
 from imp_rg.io.tickets import read_ticket
 from imp_rg.reading import read

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from vision_folder import write_cells
 
-from experiments import cli, vision_exponents
+from experiments import vision_exponents
+from experiments.parts import cli
 from imp_rg import published
 from imp_rg.io.files import read_json, write_json
 

@@ -11,10 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli, imp_run, pretrain, vision_flow, vision_page
-from experiments.pretrain_setup import WEIGHTS
-from experiments.progress import LevelProgress
-from experiments.vision_config import PRESETS, Cell
+from experiments import pretrain, vision_flow
+from experiments.parts import cli
+from experiments.parts.imp import run
+from experiments.parts.pretrain.setup import WEIGHTS
+from experiments.parts.progress import LevelProgress
+from experiments.parts.vision import page
+from experiments.parts.vision.config import PRESETS, Cell
 from imp_rg.io.foreign import variables
 from imp_rg.io.tickets import read_ticket, write_level
 from imp_rg.models import IMAGENET_BLOCKS, make_model, resnet_imagenet
@@ -62,10 +65,10 @@ def parse(*flags):
 
 def run_without_pages(*flags, **replaced):
     with contextlib.ExitStack() as patches:
-        for module in (imp_run, vision_page):
+        for module in (run, page):
             patches.enter_context(mock.patch.object(module, "report"))
         for name, fn in replaced.items():
-            patches.enter_context(mock.patch.object(imp_run, name, fn))
+            patches.enter_context(mock.patch.object(run, name, fn))
         return vision_flow.run(parse(*flags))
 
 

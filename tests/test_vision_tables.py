@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from vision_folder import STAGES, write_cells
 
-from experiments.vision_cells import init_text, measure, pairs, read_cells, start_of
-from experiments.vision_distances import (
+from experiments.parts.vision.cells import init_text, measure, pairs, read_cells, start_of
+from experiments.parts.vision.distances import (
     ALL,
     HELD,
     NOT_DECIDED,
@@ -20,9 +20,9 @@ from experiments.vision_distances import (
     distance_by_seed,
     distance_frame,
 )
-from experiments.vision_page import report
-from experiments.vision_tables import SIGNS_CLAIM, claim_frame, sigma_frame
-from experiments.vision_words import answers, in_window
+from experiments.parts.vision.page import report
+from experiments.parts.vision.tables import SIGNS_CLAIM, claim_frame, sigma_frame
+from experiments.parts.vision.words import answers, in_window
 from imp_rg import published
 from imp_rg.io.files import read_csv, read_json, write_json
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.vision_config import slug
+from experiments.parts.vision.config import slug
 from imp_rg.blocks import BlockPartition
 from imp_rg.flow import FlowPoint, FlowTrajectory
 from imp_rg.io import tables

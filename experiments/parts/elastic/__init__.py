@@ -1,0 +1,1 @@
+"""Parts of `experiments.elastic`: settings, trained cells, scores, tables, the page."""

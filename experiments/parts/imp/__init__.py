@@ -1,0 +1,1 @@
+"""Parts of `experiments.imp_flow`, which other experiments run too: settings, levels, nulls."""

@@ -1,0 +1,1 @@
+"""Parts of `experiments.ising`: sampling, plans, tables, the page."""

@@ -1,0 +1,1 @@
+"""Parts of `experiments.linear`: groups of blocks, the page."""

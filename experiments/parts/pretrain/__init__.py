@@ -1,0 +1,1 @@
+"""Parts of `experiments.pretrain`: settings, methods, the loop."""

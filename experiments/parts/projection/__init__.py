@@ -1,0 +1,1 @@
+"""Parts of `experiments.projection`: checks, tables, the page."""

@@ -1,0 +1,1 @@
+"""Parts of `experiments.scaling`: checks, tables, the page."""

@@ -1,0 +1,1 @@
+"""Parts of `experiments.transfer`: tasks, cells, predictors, tables, the page."""

@@ -1,0 +1,1 @@
+"""Parts of `experiments.vision_flow` and `vision_exponents`: tasks, cells, tables, the page."""

@@ -1,0 +1,69 @@
+"""The pre-trainings that cells of a vision experiment start from, run by the experiment itself.
+
+In: a config and an init METHOD:DATASET. Out: a file of weights, see `experiments.pretrain`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments import pretrain
+from experiments.parts.pretrain import config as pretrain_config
+from experiments.parts.pretrain.setup import WEIGHTS
+from experiments.parts.setup import AS_IS
+from experiments.parts.vision.config import Cell, Config, slug
+from experiments.parts.vision.tasks import Task, load_images
+from imp_rg.io.runs import has_finished
+
+VIEWS = {"supervised": 1, "simclr": 2, "moco": 2}
+"""Views of an image that a step of each method trains on."""
+
+
+def source_folder(out: Path, init: str) -> Path:
+    """Where the pre-training of an init lies below the output. House definition."""
+    return out / "pretrain" / slug(init)
+
+
+def run_source(config: Config, init: str, out: Path, console: Console) -> Path:
+    """Pre-trains, or goes on with it; returns the file of weights.
+
+    House definition.
+    """
+    source = config.sources[init]
+    console.print(f"pre-training: {source.method} on {source.dataset}", **AS_IS)
+    return pretrain.run(pretrain_settings(config, init, source_folder(out, init))) / WEIGHTS
+
+
+def pretrain_settings(config: Config, init: str, folder: Path) -> pretrain_config.Config:
+    """Settings of the pre-training of an init."""
+    source = config.sources[init]
+    return pretrain_config.Config(
+        method=source.method,
+        dataset=source.dataset,
+        data_dir=config.data_dir,
+        model=config.model,
+        width=config.width,
+        stem=config.stem,
+        augment=config.augment,
+        epochs=config.pretrain_epochs,
+        batch_size=config.batch_size,
+        device=config.device,
+        dtype=config.dtype,
+        deterministic=config.deterministic,
+        out=folder,
+        fresh=config.fresh,
+    )
+
+
+def num_pixels(config: Config, cells: Sequence[Cell], tasks: Mapping[str, Task], out: Path) -> int:
+    """Pixels that the pre-trainings are still to see, of all that these cells start from."""
+    total = 0
+    for init in {cell.init for cell in cells} & config.sources.keys():
+        if not config.fresh and has_finished(source_folder(out, init)):
+            continue
+        method, dataset = config.sources[init]
+        images = tasks[dataset].images if dataset in tasks else load_images(config, dataset)
+        one = images.x_train[0].shape[0] * images.x_train[0].shape[1]
+        total += config.pretrain_epochs * len(images.y_train) * one * VIEWS[method]
+    return total
