@@ -50,9 +50,10 @@ from experiments.parts.setup import AS_IS, Setup, headline
 from experiments.parts.vision import page, sources
 from experiments.parts.vision import setup as vision_setup
 from experiments.parts.vision.config import PRESETS, SCRATCH, Cell, Config
+from experiments.parts.vision.execution import resolve_execution
 from experiments.parts.vision.setup import Body, prepare, read_body, seconds_per_pixel
 from experiments.parts.vision.sources import run_source
-from experiments.parts.vision.tasks import Task, load_task, train_config
+from experiments.parts.vision.tasks import Task, load_task, train_config, with_execution
 from imp_rg.config import TrainConfig, require
 from imp_rg.imp.mesh import is_lead, lead_says, start_distributed
 from imp_rg.io.files import read_json, write_json
@@ -77,6 +78,9 @@ def run(config: Config) -> Path:
     out = (config.out or _default_folder(config)) if is_lead() else _scratch_folder()
     tasks = {name: load_task(config, name, out) for name in config.tasks}
     bodies = _read_files(config, tasks)
+    if config.replicates == "measure":
+        config = resolve_execution(config, next(iter(tasks.values())), out, console)
+        tasks = {name: with_execution(config, task) for name, task in tasks.items()}
     _say_what_is_left_out(config, console)
     _print_estimate(config, tasks, out, console)
     for cell in config.cells:

@@ -10,14 +10,16 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from experiments import pretrain, vision_flow
 from experiments.parts import cli
 from experiments.parts.imp import run
 from experiments.parts.pretrain.setup import WEIGHTS
 from experiments.parts.progress import LevelProgress
-from experiments.parts.vision import page
+from experiments.parts.vision import execution, page
 from experiments.parts.vision.config import PRESETS, Cell
+from imp_rg.io.files import write_json
 from imp_rg.io.foreign import variables
 from imp_rg.io.tickets import read_ticket, write_level
 from imp_rg.models import IMAGENET_BLOCKS, make_model, resnet_imagenet
@@ -228,6 +230,7 @@ def wider(folder):
         (lambda _: ("--batch-size", "5000"), "batch_size: must not exceed the 1294"),
         (lambda _: ("--mode", "pt", "--holdout", "0"), "holdout: must be at least 1"),
         (lambda _: ("--devices", "2"), "devices: must lie between 1 and the 1 that JAX finds"),
+        (lambda _: ("--replicates", "measure", "--distributed"), "replicates: must not be measure"),
         (lambda _: ("--levels", "99"), "levels: "),
         (lambda _: ("--blocks", "depth"), "blocks: resnet18 has stage, block, layer"),
     ],
@@ -236,6 +239,23 @@ def test_bad_input_is_one_line(make_flags, sentence, tmp_path, capsys):
     flags = ("--out", str(tmp_path / "run"), *make_flags(tmp_path))
     assert sentence in fail(flags, capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_fastest_execution_is_measured_once(tmp_path):
+    config = parse("--replicates", "measure", "--driver", "dispatch")
+    task = vision_flow.load_task(config, "digits", tmp_path)
+    settle = functools.partial(execution.resolve_execution, config, task, tmp_path)
+    chosen = settle(Console(quiet=True))
+    found = json.loads((tmp_path / execution.FILE).read_text())
+    tried = {(row["driver"], row["replicates"]): row["seconds"] for row in found["measured"]}
+    assert tried.keys() == {("dispatch", "loop"), ("dispatch", "threads")}
+    assert (chosen.driver, chosen.replicates) == min(tried, key=lambda key: tried[key])
+    # Another day might measure otherwise: a continued experiment goes on as it began.
+    other = ({"loop", "threads"} - {chosen.replicates}).pop()
+    write_json(tmp_path / execution.FILE, found | {"replicates": other})
+    with mock.patch.object(execution, "measure_execution", side_effect=AssertionError):
+        assert settle(Console(quiet=True)) == dataclasses.replace(chosen, replicates=other)
+    assert execution.with_execution(chosen, task).execution[:2] == ("dispatch", chosen.replicates)
 
 
 def test_the_mode_pt_holds_images_out():

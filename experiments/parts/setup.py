@@ -173,19 +173,28 @@ def estimate_seconds(config: Config, setup: Setup) -> float:
     dispatched.
     """
     train, num_tried = config.train, min(TIMED_STEPS, config.train.num_steps)
-    init_fn, try_steps = jax.jit(setup.init), setup.scheme.make_try(num_tried)
-    keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
-    variables = stack([init_fn(jax.random.key(seed)) for seed in config.seed_list])
-    masks = ones_masks(variables.params)
+    take_steps = make_trial(config, setup, num_steps=num_tried)
 
     def time_steps() -> float:
         began = time.monotonic()
-        jax.block_until_ready(try_steps(jax.random.clone(keys), variables, masks, setup.train_data))
+        jax.block_until_ready(take_steps())
         return time.monotonic() - began
 
     time_steps()
     steps = train.rewind_step + (config.levels + 1) * (train.num_steps - train.first_step)
     return steps * time_steps() / num_tried
+
+
+def make_trial(config: Config, setup: Setup, *, num_steps: int) -> Callable[[], Any]:
+    """A call that takes the first steps of all replicates, unpruned, and returns what they gave.
+
+    House definition.
+    """
+    init_fn, try_steps = jax.jit(setup.init), setup.scheme.make_try(num_steps)
+    keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
+    variables = stack([init_fn(jax.random.key(seed)) for seed in config.seed_list])
+    masks = ones_masks(variables.params)
+    return lambda: try_steps(jax.random.clone(keys), variables, masks, setup.train_data)
 
 
 def resolved_settings(config: Config, setup: Setup) -> dict[str, Any]:

@@ -116,7 +116,8 @@ class Config:
       distributed: Whether several processes, started by a scheduler, share it.
       deterministic: Bit-equal reruns on GPU, slower.
       driver: Of the training loop; auto takes the fastest by measurement.
-      replicates: How seeds run side by side; auto takes the fastest by measurement.
+      replicates: How seeds run side by side; auto takes what was fastest on such devices, measure
+        tries all ways on the present one.
       save_levels: Also keep the trained weights of every level, in levels/.
       no_tickets: Keep no tickets: rewind weights and masks of every level, 5 bytes a weight.
       out: Folder of the run folders, one a cell; by default below runs/vision_flow.
@@ -150,7 +151,7 @@ class Config:
     distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     driver: Driver | Literal["auto"] = "auto"
-    replicates: Strategy | Literal["auto"] = "auto"
+    replicates: Strategy | Literal["auto", "measure"] = "auto"
     save_levels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     no_tickets: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     out: Path | None = None
@@ -167,6 +168,10 @@ class Config:
         require(self.devices >= 1, "devices", "must be at least 1", self.devices)
         rule = "must be at least 1"
         require(self.pretrain_epochs >= 1, "pretrain_epochs", rule, self.pretrain_epochs)
+        # Each process would come to an end of its own.
+        is_agreed = not (self.distributed and self.replicates == "measure")
+        rule = "must not be measure with --distributed"
+        require(is_agreed, "replicates", rule, self.replicates)
         self.level_config(self.cells[0], TrainConfig())  # checks what both configs hold
 
     @property

@@ -106,10 +106,21 @@ def load_task(config: Config, name: str, out: Path) -> Task:
     )
 
 
+def with_execution(config: Config, task: Task) -> Task:
+    """The same task run as other settings ask for: its images are not loaded again."""
+    execution = _choose_execution(config)
+    return task._replace(
+        execution=execution,
+        schemes=_make_schemes(config, task.images, task.model, execution, task.relay),
+    )
+
+
 def _load_streamed_task(config: Config, name: str, out: Path) -> Task:
     """A task whose images are read from disk while it is trained on."""
     require(config.mode != "pt", "mode", f"must not be pt for the streamed {name!r}", config.mode)
     require(config.devices == 1, "devices", f"must be 1 for the streamed {name!r}", config.devices)
+    rule = f"must not be measure for the streamed {name!r}"
+    require(config.replicates != "measure", "replicates", rule, config.replicates)
     folder = load_folder(name)
     images, relay = folder.outline(), Relay()
     snapshots = SnapshotFolder(out / "snapshots" / slug(name), keep=2 * config.seeds)
@@ -174,7 +185,7 @@ def _choose_execution(config: Config) -> Execution:
         has_convolutions=True,
         mesh=make_mesh(config.devices, num_seeds=config.seeds, batch_size=config.batch_size),
         driver=config.driver,
-        strategy=config.replicates,
+        strategy="auto" if config.replicates == "measure" else config.replicates,
     )
 
 
