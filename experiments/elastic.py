@@ -35,6 +35,7 @@ from rich.console import Console
 
 from experiments import imp_flow
 from experiments.parts import cli
+from experiments.parts.device import use_device
 from experiments.parts.elastic.cells import Cell, levels_at, missing_cells, plan_cells, train_cells
 from experiments.parts.elastic.config import PRESETS, Config
 from experiments.parts.elastic.page import report
@@ -51,7 +52,7 @@ def run(config: Config) -> Path:
     settings = _settings(config)
     path = config.out or _default_folder(settings)
     run_configs = {depth: config.source_run(depth, path) for depth in config.depths}
-    imp_flow.use_device(run_configs[config.depths[0]])
+    use_device(run_configs[config.depths[0]])
     # Before anything is written: a wrong setting leaves no folder behind.
     routes = config.routes()
     setups = {depth: prepare(own, Console(quiet=True)) for depth, own in run_configs.items()}

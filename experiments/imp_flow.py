@@ -15,17 +15,16 @@ density (3 seeds), sigma from +0.27 (stage1/block0) to -0.47 (stage3/block1), se
 Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 4, Eqs. 13 and 14.
 """
 
-import os
 import shlex
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from experiments.parts import cli
+from experiments.parts.device import use_device
 from experiments.parts.imp import run as imp_run
 from experiments.parts.imp.config import PRESETS, Config
 from experiments.parts.setup import AS_IS, estimate_seconds, headline, prepare, resolved_settings
@@ -58,24 +57,6 @@ def _default_folder(settings: dict[str, Any]) -> Path:
     dataset = Path(settings["dataset"].removeprefix("npz:")).stem
     name = f"{dataset}-{settings['model']}-{config_hash(settings)}"
     return Path("runs") / "imp_flow" / name
-
-
-def use_device(config: Config) -> None:
-    """Chooses the backend before JAX starts one; compiled programs are kept for the next run."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "imp_rg" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if config.deterministic:
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-    if config.device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    elif config.device == "gpu":
-        try:
-            jax.config.update("jax_default_device", jax.local_devices(backend="gpu")[0])
-        except RuntimeError as error:
-            raise ValueError("device: gpu must be present, JAX finds none") from error
 
 
 if __name__ == "__main__":

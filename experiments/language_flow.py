@@ -21,26 +21,26 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
 from rich.console import Console
 
-from experiments.imp_flow import use_device
 from experiments.parts import cli
+from experiments.parts.device import use_device
 from experiments.parts.imp import run as imp_run
 from experiments.parts.language import page
-from experiments.parts.language.config import PRESETS, Config
-from experiments.parts.language.setup import estimate_seconds, load_texts, prepare
+from experiments.parts.language.config import OMITTED, PRESETS, Config
+from experiments.parts.language.setup import (
+    estimate_seconds,
+    load_texts,
+    prepare,
+    resolved_settings,
+)
 from experiments.parts.language.similarity import record_similarity
 from experiments.parts.progress import duration_text
-from experiments.parts.setup import AS_IS, Setup, headline
+from experiments.parts.setup import AS_IS, headline
 from imp_rg.data.text import TextData
 from imp_rg.io.files import read_json, write_json
 from imp_rg.io.runs import RunFolder, config_hash, has_finished
-
-OMITTED = ("out", "fresh", "preset", "save_levels", "no_tickets", "tasks")
-"""Settings that do not make a run what it is."""
 
 
 def run(config: Config) -> Path:
@@ -89,30 +89,6 @@ def _list_tasks(texts: list[TextData], out: Path) -> None:
     known = read_json(path)["tasks"] if path.exists() else []
     tasks = [*known, *(text.task.name for text in texts if text.task.name not in known)]
     write_json(path, {"experiment": "language", "tasks": tasks})
-
-
-def resolved_settings(config: Config, text: TextData, setup: Setup) -> dict[str, Any]:
-    """Every setting that makes a run what it is, flat and in JSON types.
-
-    Left out: where run and texts lie (digests say what they hold), how the run is started, which
-    files it keeps, and other tasks.
-    """
-    flat = dataclasses.asdict(config)
-    train = dataclasses.asdict(config.train_config(text.task))
-    flat |= flat.pop("prune") | train
-    for name in (*OMITTED, "source", "data_dir", "train", "span"):
-        del flat[name]
-    return flat | {
-        "dataset": text.task.name,
-        "model": config.checkpoint,
-        "max_length": config.length(text.task),
-        "stride": config.span.stride if text.task.kind == "span" else None,
-        "device": jax.default_backend(),
-        "block_names": list(setup.blocks.names),
-        "num_listed": setup.blocks.num_listed,
-        "num_prunable": sum(setup.blocks.sizes),
-        **setup.about,
-    }
 
 
 def _default_folder(config: Config) -> Path:

@@ -37,8 +37,8 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments.imp_flow import use_device
 from experiments.parts import cli, setup
+from experiments.parts.device import use_device
 from experiments.parts.imp import run as imp_run
 from experiments.parts.pretrain.config import PRESETS, Config
 from experiments.parts.pretrain.loop import train

@@ -27,6 +27,7 @@ from rich.console import Console
 
 from experiments import imp_flow
 from experiments.parts import cli
+from experiments.parts.device import use_device
 from experiments.parts.imp.config import Config as RunConfig
 from experiments.parts.imp.config import Device, Preset
 from experiments.parts.projection.checks import check_operators
@@ -137,7 +138,7 @@ def run(config: Config) -> Path:
     console = Console(width=None if sys.stdout.isatty() else 120)
     settings = _settings(config)
     path = config.out or _default_folder(settings)
-    imp_flow.use_device(config.run_config(config.divisions[0], path))
+    use_device(config.run_config(config.divisions[0], path))
     for division in config.divisions:  # a wrong setting leaves no folder behind
         prepare(config.run_config(division, path), Console(quiet=True))
     folder = RunFolder(path, settings, fresh=config.fresh).path

@@ -32,6 +32,7 @@ from rich.console import Console
 
 from experiments import imp_flow
 from experiments.parts import cli
+from experiments.parts.device import use_device
 from experiments.parts.imp.config import Config as RunConfig
 from experiments.parts.imp.config import Device, Preset
 from experiments.parts.progress import duration_text
@@ -143,7 +144,7 @@ def run(config: Config) -> Path:
     settings = _settings(config)
     path = config.out or _default_folder(settings)
     networks = list(config.networks(path))
-    imp_flow.use_device(networks[0][-1])
+    use_device(networks[0][-1])
     quiet = Console(quiet=True)
     # Before anything is written: a wrong setting leaves no folder behind.
     setups = [(run_config, prepare(run_config, quiet)) for *_, run_config in networks]

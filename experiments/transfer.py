@@ -31,8 +31,8 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import imp_flow
 from experiments.parts import cli
+from experiments.parts.device import use_device
 from experiments.parts.progress import duration_text, make_bars
 from experiments.parts.setup import AS_IS
 from experiments.parts.transfer import page as transfer_page
@@ -56,7 +56,7 @@ def run(config: Config) -> Path:
     """Trains what is missing, then reports; returns the folder of the results."""
     began = time.monotonic()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    imp_flow.use_device(config.run_config(config.task_names[0]))
+    use_device(config.run_config(config.task_names[0]))
     path = config.out or _default_folder(config)
     config = _with_earlier(config, path)
     if _is_finished(config, path):

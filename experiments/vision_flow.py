@@ -42,9 +42,11 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments.imp_flow import use_device
+from experiments import pretrain
 from experiments.parts import cli
+from experiments.parts.device import use_device
 from experiments.parts.imp import run as imp_run
+from experiments.parts.pretrain.setup import WEIGHTS
 from experiments.parts.progress import duration_text
 from experiments.parts.setup import AS_IS, Setup, headline
 from experiments.parts.vision import page, sources
@@ -52,7 +54,6 @@ from experiments.parts.vision import setup as vision_setup
 from experiments.parts.vision.config import PRESETS, SCRATCH, Cell, Config
 from experiments.parts.vision.execution import resolve_execution
 from experiments.parts.vision.setup import Body, prepare, read_body, seconds_per_pixel
-from experiments.parts.vision.sources import run_source
 from experiments.parts.vision.tasks import Task, load_task, train_config, with_execution
 from imp_rg.config import TrainConfig, require
 from imp_rg.imp.mesh import is_lead, lead_says, start_distributed
@@ -85,7 +86,7 @@ def run(config: Config) -> Path:
     _print_estimate(config, tasks, out, console)
     for cell in config.cells:
         if cell.init in config.sources and cell.init not in bodies:
-            weights = run_source(config, cell.init, out, console)
+            weights = _pretrain(config, cell.init, out, console)
             bodies[cell.init] = read_body(weights, tasks[cell.task])
         _run_cell(config, cell, tasks[cell.task], bodies.get(cell.init), out, console)
         _list_cells(config, tasks, out)
@@ -132,6 +133,13 @@ def _print_estimate(config: Config, tasks: dict[str, Task], out: Path, console: 
         f"{duration_text(seconds)} at the speed of the first steps",
         **AS_IS,
     )
+
+
+def _pretrain(config: Config, init: str, out: Path, console: Console) -> Path:
+    """Pre-trains, or goes on with it; returns the file of weights."""
+    source = config.sources[init]
+    console.print(f"pre-training: {source.method} on {source.dataset}", **AS_IS)
+    return pretrain.run(sources.pretrain_settings(config, init, out)) / WEIGHTS
 
 
 def _run_cell(

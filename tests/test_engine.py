@@ -229,7 +229,7 @@ def test_what_is_asked_for_is_taken_or_refused():
 CHILD = """
 from jax._src.lib import xla_client
 from experiments.parts.imp.config import Config
-from experiments.imp_flow import use_device
+from experiments.parts.device import use_device
 use_device(Config(deterministic=True, device="cpu"))
 print(xla_client.CompileOptions().SerializeAsString().hex())
 """

@@ -29,7 +29,7 @@ def imports_of(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (names if node.module == "imp_rg" else [node.module])
+            yield from (names if node.module in ("imp_rg", "experiments") else [node.module])
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
@@ -65,6 +65,15 @@ def test_files_are_touched_at_the_edge_only():
         roots = {module.split(".")[0] for module in imports_of(path)}
         assert "matplotlib" not in roots or own == "plots"
         assert not roots & {"orbax", "safetensors"} or own == "io"
+
+
+def test_parts_of_experiments_import_no_command():
+    experiments = PACKAGE.parent / "experiments"
+    commands = {path.stem for path in experiments.glob("*.py")} - {"__init__"}
+    for path in (experiments / "parts").rglob("*.py"):
+        for module in imports_of(path):
+            own = module.split(".")[1:2] if module.startswith("experiments.") else []
+            assert not commands & set(own), f"{path.relative_to(experiments)} imports {module}"
 
 
 @pytest.mark.parametrize(

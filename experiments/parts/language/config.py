@@ -19,6 +19,10 @@ ONE_TENTH = PruneConfig(prune_fraction=0.1, fraction_of="original")
 """A tenth of the original weights a level: c(n) = (10 - n) / (9 - n)."""
 
 
+OMITTED = ("out", "fresh", "preset", "save_levels", "no_tickets", "tasks")
+"""Settings that do not make a run what it is."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpanConfig:
     """What is different for tasks that ask for a passage of a context.

@@ -4,6 +4,7 @@ In: a config and a task. Out: a `Setup`; whatever is wrong with a setting is sai
 anything runs.
 """
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.parts.language.config import Config
+from experiments.parts.language.config import OMITTED, Config
 from experiments.parts.progress import LevelProgress
 from experiments.parts.setup import Setup
 from imp_rg.blocks import BlockPartition, parse_blocks
@@ -251,3 +252,27 @@ def _tokens_per_second(config: Config, text: TextData, setup: Setup) -> float:
     num_steps = min(TIMED_STEPS, setup.about["level_steps"])
     time_steps(1)
     return num_steps * train.batch_size * widest / time_steps(num_steps)
+
+
+def resolved_settings(config: Config, text: TextData, setup: Setup) -> dict[str, Any]:
+    """Every setting that makes a run what it is, flat and in JSON types.
+
+    Left out: where run and texts lie (digests say what they hold), how the run is started, which
+    files it keeps, and other tasks.
+    """
+    flat = dataclasses.asdict(config)
+    train = dataclasses.asdict(config.train_config(text.task))
+    flat |= flat.pop("prune") | train
+    for name in (*OMITTED, "source", "data_dir", "train", "span"):
+        del flat[name]
+    return flat | {
+        "dataset": text.task.name,
+        "model": config.checkpoint,
+        "max_length": config.length(text.task),
+        "stride": config.span.stride if text.task.kind == "span" else None,
+        "device": jax.default_backend(),
+        "block_names": list(setup.blocks.names),
+        "num_listed": setup.blocks.num_listed,
+        "num_prunable": sum(setup.blocks.sizes),
+        **setup.about,
+    }

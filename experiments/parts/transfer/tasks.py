@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from experiments import language_flow
 from experiments.parts import setup
 from experiments.parts.imp import run
 from experiments.parts.imp.config import Config as RunConfig
@@ -88,7 +87,7 @@ def _prepare_text(name: str, config: Config, folder: Path, console: Console) -> 
         name=name,
         folder=folder,
         config=text_config.level_config(text.task, num_steps=made.about["level_steps"]),
-        settings=language_flow.resolved_settings(text_config, text, made),
+        settings=language_setup.resolved_settings(text_config, text, made),
         setup=made,
         estimate=estimate,
         draw=jax.jit(jax.vmap(made.init)),

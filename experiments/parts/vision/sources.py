@@ -1,17 +1,12 @@
 """The pre-trainings that cells of a vision experiment start from, run by the experiment itself.
 
-In: a config and an init METHOD:DATASET. Out: a file of weights, see `experiments.pretrain`.
+In: a config and an init METHOD:DATASET. Out: settings of `experiments.pretrain`.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from experiments import pretrain
 from experiments.parts.pretrain import config as pretrain_config
-from experiments.parts.pretrain.setup import WEIGHTS
-from experiments.parts.setup import AS_IS
 from experiments.parts.vision.config import Cell, Config, slug
 from experiments.parts.vision.tasks import Task, load_images
 from imp_rg.io.runs import has_finished
@@ -25,18 +20,8 @@ def source_folder(out: Path, init: str) -> Path:
     return out / "pretrain" / slug(init)
 
 
-def run_source(config: Config, init: str, out: Path, console: Console) -> Path:
-    """Pre-trains, or goes on with it; returns the file of weights.
-
-    House definition.
-    """
-    source = config.sources[init]
-    console.print(f"pre-training: {source.method} on {source.dataset}", **AS_IS)
-    return pretrain.run(pretrain_settings(config, init, source_folder(out, init))) / WEIGHTS
-
-
-def pretrain_settings(config: Config, init: str, folder: Path) -> pretrain_config.Config:
-    """Settings of the pre-training of an init."""
+def pretrain_settings(config: Config, init: str, out: Path) -> pretrain_config.Config:
+    """Settings of the pre-training of an init. House definition."""
     source = config.sources[init]
     return pretrain_config.Config(
         method=source.method,
@@ -51,7 +36,7 @@ def pretrain_settings(config: Config, init: str, folder: Path) -> pretrain_confi
         device=config.device,
         dtype=config.dtype,
         deterministic=config.deterministic,
-        out=folder,
+        out=source_folder(out, init),
         fresh=config.fresh,
     )
 
