@@ -18,3 +18,11 @@ def test_the_library_example_runs(capsys):
 def test_the_test_line_is_what_ci_runs():
     (line,) = [line for line in README.splitlines() if line.endswith("-m pytest -q")]
     assert line in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_front_page_of_the_experiments_lists_every_command():
+    folder = ROOT / "experiments"
+    listed = re.findall(r"^\| `(\w+)` \|", (folder / "README.md").read_text(), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(
+        path.stem for path in folder.glob("*.py") if path.stem != "__init__"
+    )
