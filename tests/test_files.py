@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load
+from small_run import start
 
 from imp_rg.io import files
 from imp_rg.io.files import read_json, write_bytes, write_csv
@@ -123,6 +124,32 @@ def test_fresh_removes_what_a_run_writes_and_nothing_else(tmp_path):
     RunFolder(tmp_path, other, fresh=True)
     assert names(tmp_path) == ["config.json", "my.csv", "notes.txt"]
     assert read_json(folder.config) == other
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from imp_rg.io.lock import lock_folder
+lock = lock_folder(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_folder_in_use_is_left_alone(fresh, tmp_path):
+    RunFolder(tmp_path, SETTINGS, fresh=False)
+    write_bytes(tmp_path / "flow.csv", b"of the other run")
+    with start("-c", HOLD, str(tmp_path)) as other:
+        assert other.stdout.readline() == "held\n"
+        try:
+            with pytest.raises(ValueError, match="out: must not be a folder that another run is"):
+                RunFolder(tmp_path, SETTINGS, fresh=fresh)
+        finally:
+            other.kill()  # what the dead held is free
+    assert (tmp_path / "flow.csv").read_bytes() == b"of the other run"
+    kept = [RunFolder(tmp_path, SETTINGS, fresh=False) for _ in range(2)]
+    assert len(kept) == 2  # this process may open its own folder twice
 
 
 def test_unwritable_folder_names_the_flag(tmp_path):

@@ -17,6 +17,7 @@ import jax
 
 from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.io.files import is_temporary, read_json, remove_temporary, write_json
+from imp_rg.io.lock import lock_folder
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "imp-rg")
 TABLES = ("flow", "null_flow", "metrics", "timing", "spectrum")
@@ -26,7 +27,7 @@ OTHER_TABLES = ("observables", "similarity")
 
 
 class RunFolder:
-    """Paths of one run, checked against its settings when opened.
+    """Paths of one run, checked against its settings when opened, and closed to other processes.
 
     Attributes:
       path: The folder.
@@ -42,7 +43,7 @@ class RunFolder:
 
         Raises:
           ValueError: If the folder holds something that is not a run, or a run made with other
-            settings (they are listed).
+            settings (they are listed), or if another process is at work in it.
           OSError: If it cannot be written.
         """
         self.path = path
@@ -53,8 +54,10 @@ class RunFolder:
 
     def _open(self, settings: dict[str, Any], fresh: bool) -> None:
         """Checks what is there before anything is changed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_folder(self.path)
         there = read_json(self.config) if self.config.exists() else None
-        if not _is_run(there, settings) and self.path.exists():
+        if not _is_run(there, settings):
             # A start that was killed at once leaves a temporary file and no config.
             if there is not None or not all(map(is_temporary, self.path.iterdir())):
                 raise ValueError(
