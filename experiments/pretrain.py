@@ -7,7 +7,8 @@ and every level starts from the pre-trained weights.
 
     python -m experiments.pretrain --method simclr                       # parts of CIFAR-10
     python -m experiments.pretrain --preset smoke --method moco --levels 4
-    python -m experiments.pretrain --preset paper --method moco --init-from PATH --device gpu
+    python -m experiments.pretrain --preset paper --method moco --dataset folder:PATH --device gpu
+    python -m experiments.pretrain ... --levels 18 --init-from FILE     # prunes published weights
 
 Results lie in --out: weights.safetensors (the network, by leaf path), projector.safetensors,
 metrics.csv (epoch, loss, metric), and with --levels an ordinary run folder, imp/. Saved epochs and
@@ -16,12 +17,14 @@ levels are kept: the same command goes on from there.
 The preset smoke takes a minute of one core: supervised, digits are told apart to 94 % after 3
 epochs.
 
-Where this differs from the study: images are those of one set that fits into memory (ImageNet needs
-streaming, for which two views of one picture would have to be drawn while it is read); SGD stands
-for LARS, as the study's text has it, against its code; MoCo's batches are not shuffled between
-devices. As in the study, levels of the contrastive methods keep optimizer and queue, those of
-supervised training begin with a fresh optimizer. The projection head of a published file is not
-read but drawn.
+A set too large for memory, such as ImageNet, is streamed: --dataset folder:PATH, where both views
+of a picture are cut at its full size while it is read, and their colours changed on the device.
+
+Where this differs from the study: SGD stands for LARS, as the study's text has it, against its
+code; MoCo's batches are not shuffled between devices; held-out views of a streamed set are cut
+from the centres of its pictures. As in the study, levels of the contrastive methods keep optimizer
+and queue, those of supervised training begin with a fresh optimizer. The projection head of a
+published file is not read but drawn.
 
 Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 5.1; recipe of Chen et al.,
 arXiv:2012.06908.
@@ -42,7 +45,13 @@ from experiments.parts.device import use_device
 from experiments.parts.imp import run as imp_run
 from experiments.parts.pretrain.config import PRESETS, Config
 from experiments.parts.pretrain.loop import train
-from experiments.parts.pretrain.setup import WEIGHTS, Pretraining, prepare, prepare_levels
+from experiments.parts.pretrain.setup import (
+    WEIGHTS,
+    Pretraining,
+    about_data,
+    prepare,
+    prepare_levels,
+)
 from experiments.parts.setup import AS_IS
 from imp_rg.io.runs import RunFolder, config_hash, has_finished
 
@@ -82,7 +91,7 @@ def resolved_settings(prepared: Pretraining) -> dict[str, Any]:
     flat = dataclasses.asdict(prepared.config)
     for name in NOT_OF_THE_WEIGHTS:
         del flat[name]
-    about = setup.about_images(prepared.images) | {"metric": f"test {prepared.method.metric} (%)"}
+    about = about_data(prepared) | {"metric": f"test {prepared.method.metric} (%)"}
     found = {"device": jax.default_backend(), "driver": prepared.execution.driver}
     return {"experiment": "pretrain"} | flat | found | about
 

@@ -86,7 +86,8 @@ class StreamBatch(NamedTuple):
     """Examples of one step on the host.
 
     Attributes:
-      x: Images in raw pixel units, [batch height width channel].
+      x: Images in raw pixel units, [batch height width channel], or several parts of each,
+        [batch crop height width channel].
       y: Labels, [batch].
       weights: 1 for an example, 0 where an incomplete batch is filled up, [batch].
     """

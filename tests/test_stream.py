@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from picture_folder import CLASSES, NUM_TEST, PER_CLASS, write_pictures
 from PIL import Image
 
 from imp_rg.config import PruneConfig, TrainConfig
@@ -32,30 +33,12 @@ from imp_rg.models import make_model
 from imp_rg.pytree import ones_masks
 from imp_rg.types import Stream, StreamBatch, Variables
 
-CLASSES = ("ant", "bee", "cat", "dog")
-PER_CLASS, NUM_TEST = 12, 3
 SIZE = 16
-
-
-def draw_picture(rng, label):
-    """A picture of random size, brighter the higher its class."""
-    height, width = rng.integers(20, 60, 2)
-    noise = rng.integers(0, 60, (height, width, 3))
-    return Image.fromarray((noise + 60 * label).astype(np.uint8))
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory):
-    """PATH of a folder of small pictures, two of three as JPEG."""
-    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for split, num in (("train", PER_CLASS), ("val", NUM_TEST)):
-        for label, name in enumerate(CLASSES):
-            (root / split / name).mkdir(parents=True)
-            for i in range(num):
-                suffix = ("png", "jpg", "JPEG")[i % 3]
-                draw_picture(rng, label).save(root / split / name / f"{i:02d}.{suffix}")
-            (root / split / name / "notes.txt").write_text("no picture")
-    return root
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture
@@ -190,7 +173,7 @@ def uncropped(monkeypatch):
     """Training pictures as in evaluation, so that they can be told apart."""
     module = sys.modules["imp_rg.data.folder"]
     monkeypatch.setattr(
-        module, "draw_crop", lambda image, rng, size: central_crop(image, size=size)
+        module, "draw_crop", lambda image, rng, size, crop: central_crop(image, size=size)
     )
 
 

@@ -18,6 +18,7 @@ from experiments.parts.imp.config import Config
 from experiments.parts.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import BlockPartition, parse_blocks
+from imp_rg.data.folder import ImageFolder
 from imp_rg.imp.execution import Execution, choose_execution
 from imp_rg.imp.levels import Scheme, make_scheme
 from imp_rg.imp.replicates import num_usable_cores, stack
@@ -132,6 +133,19 @@ def about_images(images: data.ImageData) -> dict[str, Any]:
         "augment": images.augment,
         "data_sha256": _data_digest(images),
         "num_test": len(images.y_test),
+        "metric": "test accuracy (%)",
+    }
+
+
+def about_folder(folder: ImageFolder) -> dict[str, Any]:
+    """What config.json says of a streamed set, which is known by the names of its files.
+
+    House definition.
+    """
+    return {
+        "augment": "random_crop",
+        "data_sha256": folder.sha256,
+        "num_test": folder.num_test,
         "metric": "test accuracy (%)",
     }
 

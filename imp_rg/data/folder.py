@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from imp_rg.config import LastBatch, require
 from imp_rg.data import ImageData
 from imp_rg.data.derived import image_size, split_name
-from imp_rg.data.pictures import central_crop, draw_crop, read_picture
+from imp_rg.data.pictures import CROP, Crop, central_crop, draw_crop, read_picture
 from imp_rg.data.statistics import IMAGENET_MEAN, IMAGENET_STD
 from imp_rg.types import StreamBatch
 
@@ -55,6 +55,8 @@ class ImageFolder:
       train: Training pictures.
       test: Held-out pictures.
       image_size: Height and width of what the network sees.
+      crop: How training pictures are cut.
+      num_crops: Parts of a training picture; of several, a batch is [batch crop height width 3].
     """
 
     name: str
@@ -62,6 +64,8 @@ class ImageFolder:
     train: Files
     test: Files
     image_size: int
+    crop: Crop = CROP
+    num_crops: int = 1
 
     @property
     def num_classes(self) -> int:
@@ -177,8 +181,12 @@ class ImageFolder:
         return _batches(rows, sizes, batch_size)
 
     def _draw(self, row: int, rng: np.random.Generator) -> _Row:
-        image = read_picture(self.train.paths[row])
-        return draw_crop(image, rng, size=self.image_size), self.train.labels[row]
+        image, label = read_picture(self.train.paths[row]), self.train.labels[row]
+        crops = [
+            draw_crop(image, rng, size=self.image_size, crop=self.crop)
+            for _ in range(self.num_crops)
+        ]
+        return (crops[0] if self.num_crops == 1 else np.stack(crops)), label
 
     def _take(self, row: int) -> _Row:
         image = read_picture(self.test.paths[row])

@@ -5,16 +5,13 @@ In: a path. Out: uint8 RGB pixels, drawn at random for training or from the cent
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from imp_rg.data.arrays import first_line
-
-AREA_RANGE = (0.08, 1.0)
-ASPECT_RANGE = (3 / 4, 4 / 3)
-"""Share of the area and ratio of width to height of a random crop."""
 
 NUM_TRIES = 10
 """Crops drawn before the centre is taken instead."""
@@ -24,6 +21,24 @@ EVALUATION_MARGIN = 256 / 224
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom; the last two are outside."""
+
+
+class Crop(NamedTuple):
+    """How a random part of a picture is drawn.
+
+    Attributes:
+      area: Smallest and largest share of the area.
+      aspect: Smallest and largest ratio of width to height.
+      flip: Probability that left and right are exchanged.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+
+
+CROP = Crop()
+"""That of the ImageNet recipes."""
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -42,7 +57,7 @@ def read_picture(path: Path) -> Image.Image:
         raise ValueError(f"{path}: must be a whole picture, got {first_line(error)}") from error
 
 
-def random_box(width: int, height: int, rng: np.random.Generator) -> Box:
+def random_box(width: int, height: int, rng: np.random.Generator, crop: Crop = CROP) -> Box:
     """Draws a part of a picture: area uniform, logarithm of the aspect ratio uniform.
 
     After `NUM_TRIES` draws that do not fit, the widest or highest allowed part in the centre.
@@ -50,9 +65,9 @@ def random_box(width: int, height: int, rng: np.random.Generator) -> Box:
     References:
       Szegedy et al., arXiv:1409.4842, Sec. 6; constants and fallback as in torchvision.
     """
-    low, high = ASPECT_RANGE
+    low, high = crop.aspect
     for _ in range(NUM_TRIES):
-        area = width * height * rng.uniform(*AREA_RANGE)
+        area = width * height * rng.uniform(*crop.area)
         aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
@@ -64,16 +79,16 @@ def random_box(width: int, height: int, rng: np.random.Generator) -> Box:
 
 
 def draw_crop(
-    image: Image.Image, rng: np.random.Generator, *, size: int
+    image: Image.Image, rng: np.random.Generator, *, size: int, crop: Crop = CROP
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """A random part of a picture, resized bilinearly and mirrored half of the time.
+    """A random part of a picture, resized bilinearly and perhaps mirrored.
 
     References:
       He et al., arXiv:1512.03385, Sec. 3.4, with the crops of `random_box`.
     """
-    part = image.crop(random_box(*image.size, rng)).resize((size, size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(part)
-    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+    part = image.crop(random_box(*image.size, rng, crop))
+    pixels = np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
+    return pixels[:, ::-1] if rng.random() < crop.flip else pixels
 
 
 def central_crop(image: Image.Image, *, size: int) -> UInt8[np.ndarray, "size size 3"]:

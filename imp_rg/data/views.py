@@ -117,6 +117,7 @@ def draw_view(
     *,
     config: ViewConfig,
     peak: float = 255.0,
+    is_cut: bool = False,
 ) -> Float[Array, "batch height width channel"]:
     """Draws one view of each image.
 
@@ -129,6 +130,7 @@ def draw_view(
       x: Images in raw pixel units.
       config: What may happen.
       peak: Largest raw value a pixel can have.
+      is_cut: Whether the images are crops, mirrored or not, already.
 
     Returns:
       Views of the same shape, float32, within 0 to `peak`.
@@ -143,8 +145,9 @@ def draw_view(
     rule = f"must have at least {MIN_SIZE} pixels a side to be cropped"
     require(min(height, width) >= MIN_SIZE, "images", rule, (height, width))
     crop_key, colour_key, blur_key = jax.random.split(key, 3)
-    rows, columns = crop_weights(crop_key, num, height, width, config)
-    x = _mix(x.astype(jnp.float32) / peak, rows, columns)
+    x = x.astype(jnp.float32) / peak
+    if not is_cut:
+        x = _mix(x, *crop_weights(crop_key, num, height, width, config))
     x = _change_colours(colour_key, x, config)
     if config.blur > 0:
         chance, sigma = _draw(blur_key, num, 1, 1)
@@ -156,16 +159,21 @@ def draw_view(
 
 def draw_pair(
     key: PRNGKeyArray,
-    x: Shaped[Array, "batch height width channel"],
+    x: Shaped[Array, "batch height width channel"] | Shaped[Array, "batch 2 height width channel"],
     *,
     config: ViewConfig,
     peak: float = 255.0,
 ) -> Float[Array, "view height width channel"]:
     """Draws two views of each image: first views of all, then second views in the same order.
 
+    Pictures that are read from disk come as two parts each, cut and mirrored at their full size;
+    of these only the colours change.
+
     House definition; see `draw_view`.
     """
-    return draw_view(key, jnp.concatenate([x, x]), config=config, peak=peak)
+    is_cut = x.ndim == 5
+    pair = jnp.concatenate([x[:, 0], x[:, 1]] if is_cut else [x, x])
+    return draw_view(key, pair, config=config, peak=peak, is_cut=is_cut)
 
 
 def crop_weights(

@@ -4,7 +4,7 @@ In: variables and a data set. Out: percent. The views are the same at every call
 and epochs are compared on the same pictures.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ from imp_rg.imp.contrastive import enqueue, key_logits, unit_rows
 from imp_rg.imp.contrastive_train import KEY_ENCODER, strip
 from imp_rg.imp.replicates import map_replicates
 from imp_rg.models.projector import EncodeFn
-from imp_rg.types import Array, Batch, Float, Int, Key, Variables
+from imp_rg.types import Array, Batch, Float, Int, Key, Stream, Variables
 
-MeasureFn = Callable[[Variables, Batch], Float[np.ndarray, " seed"]]
+MeasureFn = Callable[[Variables, Batch | Stream], Float[np.ndarray, " seed"]]
 
 VIEW_SEED = 0
 
@@ -73,9 +73,9 @@ def make_retrieval_fn(
 
     def percent(replicate, variables, data):
         del replicate
-        size = min(batch_size, len(data.x))
+        size = min(batch_size, _num_images(data))
         require(size >= 2, "batch_size", "must leave 2 images to tell apart", size)
-        counts = [count(variables, data.x, *batch) for batch in _batches(data, size)]
+        counts = [count(variables, *batch) for batch in _batches(data, size)]
         return 100.0 * sum(map(int, counts)) / (2 * size * len(counts))
 
     return _for_all(percent)
@@ -118,26 +118,32 @@ def make_key_fn(
 
     def percent(replicate, variables, data):
         del replicate
-        size, total = min(batch_size, len(data.x)), 0
+        size = min(batch_size, _num_images(data))
         num_outputs = variables.params["projector"]["dense1"]["bias"].shape[0]
         queue_key = jax.random.key(VIEW_SEED + 1)
         queue = unit_rows(jax.random.normal(queue_key, (queue_size, num_outputs)))
-        batches = _batches(data, size)
-        for batch in batches:
-            num_right, queue = count(variables, queue, data.x, *batch)
-            total += int(num_right)
-        return 100.0 * total / (size * len(batches))
+        counts = []
+        for batch in _batches(data, size):
+            num_right, queue = count(variables, queue, *batch)
+            counts.append(int(num_right))
+        return 100.0 * sum(counts) / (size * len(counts))
 
     return _for_all(percent)
 
 
-def _batches(data: Batch, size: int) -> list[tuple[np.ndarray, Key]]:
-    """Rows and a key for each whole batch."""
-    key = jax.random.key(VIEW_SEED)
-    return [
-        (np.arange(first, first + size), jax.random.fold_in(key, first))
-        for first in range(0, len(data.x) - size + 1, size)
-    ]
+def _num_images(data: Batch | Stream) -> int:
+    return data.num_test if isinstance(data, Stream) else len(data.x)
+
+
+def _batches(data: Batch | Stream, size: int) -> Iterator[tuple[Array, np.ndarray, Key]]:
+    """Images, rows of them and a key for each whole batch; of a stream its centres are cut."""
+    key, starts = jax.random.key(VIEW_SEED), range(0, _num_images(data) - size + 1, size)
+    if isinstance(data, Stream):
+        pictures = ((jnp.asarray(batch.x), np.arange(size)) for batch in data.test_batches(size))
+    else:
+        pictures = ((data.x, np.arange(first, first + size)) for first in starts)
+    for first, (x, rows) in zip(starts, pictures, strict=False):  # without an incomplete batch
+        yield x, rows, jax.random.fold_in(key, first)
 
 
 def _for_all(percent: Callable[..., float]) -> MeasureFn:

@@ -9,6 +9,7 @@ import tyro
 from experiments.parts.imp import config as imp_config
 from experiments.parts.imp.config import Device, Preset
 from imp_rg.config import PruneConfig, TrainConfig, require, require_choice
+from imp_rg.data.folder import PREFIX
 from imp_rg.data.views import ViewConfig, moco_views, simclr_views
 from imp_rg.imp.contrastive import ContrastiveConfig, Reduction
 from imp_rg.imp.drivers import Driver
@@ -33,7 +34,8 @@ class Config:
       preset: Defaults to start from: a minute's try, parts of CIFAR-10 on two cores, or the recipe
         of the study of pre-trained tickets.
       method: supervised, simclr or moco.
-      dataset: digits, npz:PATH (x_train, y_train, x_test, y_test), or a TensorFlow Datasets name.
+      dataset: digits, npz:PATH (x_train, y_train, x_test, y_test), a TensorFlow Datasets name, or
+        folder:PATH, which is streamed.
       data_dir: Where prepared TensorFlow Datasets lie.
       augment: Of supervised training; by default flips and crops for CIFAR, none otherwise.
       normalize: Channel statistics; range only divides pixels by the largest one, as the study does
@@ -130,6 +132,7 @@ class Config:
         is_used = self.init_from is None or self.levels > 0
         require(is_used, "init_from", "needs --levels, since it is pruned, not trained", "no level")
         require(self.strength >= 0, "strength", "must not be negative", self.strength)
+        self._check_streaming()
         self.train_config(epoch_steps=1)
         self.level_config(epoch_steps=1)  # checks what both configs hold
         if self.method != "supervised":
@@ -138,6 +141,18 @@ class Config:
             rule = "must be at least 2 dimensions"
             require(self.num_outputs >= 2, "num_outputs", rule, self.num_outputs)
             _ = self.views, self.contrastive_config(num_images=MAX_QUEUE)
+
+    def _check_streaming(self) -> None:
+        if not self.is_streamed:
+            return
+        allowed = {
+            "driver": ("auto", "dispatch"),
+            "augment": ("default",),  # pictures are cut at random while they are read
+            "normalize": ("default", "imagenet", "range"),
+        }
+        for name, values in allowed.items():
+            rule = f"must be {' or '.join(values)} for a streamed set"
+            require(getattr(self, name) in values, name, rule, getattr(self, name))
 
     def train_config(self, *, epoch_steps: int) -> TrainConfig:
         """F of the pre-training."""
@@ -190,6 +205,11 @@ class Config:
         return config
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether pictures are read from disk while they are trained on."""
+        return self.dataset.startswith(PREFIX)
+
+    @property
     def scales_to_range(self) -> bool:
         """Whether pixels are only divided by the largest one."""
         is_default = self.normalize == "default" and self.method == "simclr"
@@ -230,7 +250,7 @@ PRESETS: dict[str, Config] = {
     # Chen et al., arXiv:2012.06908, whose pre-trained weights were published ones: --init-from.
     "paper": Config(
         preset="paper",
-        dataset="imagenet2012",
+        dataset="folder:imagenet",
         model="resnet50",
         width=1.0,
         stem="imagenet",

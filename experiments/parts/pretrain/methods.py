@@ -20,14 +20,17 @@ from imp_rg.imp.contrastive_train import (
     make_simclr_step,
     rewind_both,
 )
-from imp_rg.imp.drivers import Driver, drive
 from imp_rg.imp.evaluate import make_measure_fn
 from imp_rg.imp.operator import RewindFn
 from imp_rg.imp.retrieval import MeasureFn, make_key_fn, make_retrieval_fn
+from imp_rg.imp.stream import make_stream_measure_fn
 from imp_rg.imp.train import make_begin, make_optimizer, make_train_step
 from imp_rg.models import Model
 from imp_rg.models.projector import Encoder
 from imp_rg.types import TrainFn, Variables
+
+Drive = Callable[..., TrainFn]
+"""From a step, its start and a schedule to F: `imp_rg.imp.drivers.drive`, or for a stream."""
 
 
 class Method(NamedTuple):
@@ -60,13 +63,12 @@ def make_method(config: Config, images: ImageData, model: Model) -> Method:
     Raises:
       ValueError: If the images are unfit for views.
     """
-    peak = float(images.x_train.max())
+    lowest, peak = _pixel_range(config, images)
     mean, std = images.mean, images.std
     if config.scales_to_range:
         mean, std = np.zeros_like(mean), np.full_like(std, peak)
     if config.method == "supervised":
-        return _supervised(model.make_apply_fn(mean, std), images)
-    lowest = float(images.x_train.min())
+        return _supervised(config, model.make_apply_fn(mean, std), images)
     is_fit = lowest >= 0 and peak > 0
     require(is_fit, "dataset", "must have pixels from 0 up to draw views of", (lowest, peak))
     encoder = Encoder(model=model, num_outputs=config.num_outputs)
@@ -75,7 +77,19 @@ def make_method(config: Config, images: ImageData, model: Model) -> Method:
     return make(config, encoder, encoder.make_encode_fn(mean, std), len(images.y_train), views)
 
 
-def _supervised(apply_fn, images: ImageData) -> Method:
+def _pixel_range(config: Config, images: ImageData) -> tuple[float, float]:
+    """Least and largest raw value of a training pixel; files of pictures hold 8 bits."""
+    if config.is_streamed:
+        return 0.0, 255.0
+    return float(images.x_train.min()), float(images.x_train.max())
+
+
+def _supervised(config: Config, apply_fn, images: ImageData) -> Method:
+    if config.is_streamed:
+        measure = make_stream_measure_fn(apply_fn, batch_size=config.batch_size)
+    else:
+        measure = make_measure_fn(apply_fn, driver="dispatch", strategy="loop")
+
     def make_step(train: TrainConfig):
         return make_train_step(apply_fn, make_optimizer(train), config=train, policy=images.augment)
 
@@ -83,7 +97,7 @@ def _supervised(apply_fn, images: ImageData) -> Method:
         start=lambda key, network, projector=None: network,
         make_step=make_step,
         rewind_fn=None,
-        measure=make_measure_fn(apply_fn, driver="dispatch", strategy="loop"),
+        measure=measure,
         metric="accuracy",
         apply_fn=apply_fn,
         encoder=None,
@@ -132,14 +146,13 @@ def _moco(config: Config, encoder: Encoder, encode_fn, num_images: int, views: A
     )
 
 
-def make_kept_fn(method: Method, train: TrainConfig, driver: Driver) -> TrainFn:
+def make_kept_fn(method: Method, train: TrainConfig, drive: Drive) -> TrainFn:
     """F that takes the optimizer up where the variables left it."""
-    return drive(keep_optimizer(method.make_step(train)), begin_kept, config=train, driver=driver)
+    return drive(keep_optimizer(method.make_step(train)), begin_kept, config=train)
 
 
-def make_level_fn(method: Method, train: TrainConfig, driver: Driver) -> TrainFn:
+def make_level_fn(method: Method, train: TrainConfig, drive: Drive) -> TrainFn:
     """F of a level; supervised ones begin with a fresh optimizer, as in the study."""
     if method.rewind_fn is not None:
-        return make_kept_fn(method, train, driver)
-    begin = make_begin(make_optimizer(train))
-    return drive(method.make_step(train), begin, config=train, driver=driver)
+        return make_kept_fn(method, train, drive)
+    return drive(method.make_step(train), make_begin(make_optimizer(train)), config=train)

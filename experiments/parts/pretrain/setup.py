@@ -4,6 +4,8 @@ In: a config. Out: a `Pretraining`, and the `Setup` of a run that prunes on the 
 is wrong with a setting is said here, before anything runs.
 """
 
+import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,19 +15,28 @@ import numpy as np
 from rich.console import Console
 
 from experiments.parts.pretrain.config import Config
-from experiments.parts.pretrain.methods import Method, make_kept_fn, make_level_fn, make_method
+from experiments.parts.pretrain.methods import (
+    Drive,
+    Method,
+    make_kept_fn,
+    make_level_fn,
+    make_method,
+)
 from experiments.parts.progress import LevelProgress
-from experiments.parts.setup import Setup, about_images, summarise_images
+from experiments.parts.setup import Setup, about_folder, about_images, summarise_images
 from imp_rg import data
 from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.config import require
+from imp_rg.data.folder import ImageFolder, load_folder
+from imp_rg.data.pictures import Crop
 from imp_rg.imp.contrastive_train import add_optimizer, strip
-from imp_rg.imp.drivers import TrainInfo, cpu_compiler_options, steps_per_epoch
+from imp_rg.imp.drivers import TrainInfo, cpu_compiler_options, drive, steps_per_epoch
 from imp_rg.imp.execution import Execution, choose_execution
 from imp_rg.imp.levels import Scheme, assemble_scheme
 from imp_rg.imp.modes import Watched
 from imp_rg.imp.operator import start_at
 from imp_rg.imp.prune import make_schedule
+from imp_rg.imp.stream import STREAMED, make_stream_train_fn
 from imp_rg.imp.train import make_optimizer
 from imp_rg.io.checkpoints import digest
 from imp_rg.io.foreign import load_variables
@@ -46,7 +57,7 @@ class Pretraining(NamedTuple):
     Attributes:
       config: The settings.
       images: The data.
-      train_data: Training set on the device.
+      train_data: Training set on the device, or a folder of pictures that is streamed.
       test_data: Held-out set.
       model: The network.
       method: How it is trained.
@@ -56,12 +67,19 @@ class Pretraining(NamedTuple):
 
     config: Config
     images: data.ImageData
-    train_data: Batch
-    test_data: Batch
+    train_data: Batch | ImageFolder
+    test_data: Batch | ImageFolder
     model: Model
     method: Method
     execution: Execution
     epoch_steps: int
+
+    @property
+    def drive(self) -> Drive:
+        """How steps become F."""
+        if self.config.is_streamed:
+            return make_stream_train_fn
+        return functools.partial(drive, driver=self.execution.driver)
 
     def draw_network(self, key: Key) -> Variables:
         """Initial variables of the network, its classifier included."""
@@ -82,12 +100,7 @@ class Pretraining(NamedTuple):
 
 def prepare(config: Config) -> Pretraining:
     """Loads data and builds network and method; every setting has been checked when it returns."""
-    images = data.load(
-        config.dataset,
-        data_dir=config.data_dir,
-        augment=None if config.augment == "default" else config.augment,
-        normalize=config.statistics,
-    )
+    images, train_data, test_data = _load(config)
     is_short = config.dtype == "bfloat16" or (config.dtype == "auto" and is_accelerator())
     model = make_model(
         config.model,
@@ -97,22 +110,42 @@ def prepare(config: Config) -> Pretraining:
         dtype=jnp.dtype(jnp.bfloat16) if is_short else None,
     )
     best = choose_execution(has_convolutions=model.has_convolutions).driver
+    execution = Execution(best if config.driver == "auto" else config.driver, "loop")
     return Pretraining(
         config=config,
         images=images,
-        train_data=Batch(jnp.asarray(images.x_train), jnp.asarray(images.y_train)),
-        test_data=Batch(jnp.asarray(images.x_test), jnp.asarray(images.y_test)),
+        train_data=train_data,
+        test_data=test_data,
         model=model,
         method=make_method(config, images, model),
-        execution=Execution(best if config.driver == "auto" else config.driver, "loop"),
+        execution=STREAMED if config.is_streamed else execution,
         epoch_steps=steps_per_epoch(len(images.y_train), config.train_config(epoch_steps=1)),
     )
+
+
+def _load(config: Config) -> tuple[data.ImageData, Batch | ImageFolder, Batch | ImageFolder]:
+    """Images or their outline, training and test data."""
+    if config.is_streamed:
+        folder = load_folder(config.dataset)
+        if config.method != "supervised":
+            views = config.views
+            crop = Crop(area=views.scale, aspect=views.ratio, flip=views.flip)
+            folder = dataclasses.replace(folder, crop=crop, num_crops=2)
+        return folder.outline(), folder, folder
+    images = data.load(
+        config.dataset,
+        data_dir=config.data_dir,
+        augment=None if config.augment == "default" else config.augment,
+        normalize=config.statistics,
+    )
+    train_data = Batch(jnp.asarray(images.x_train), jnp.asarray(images.y_train))
+    return images, train_data, Batch(jnp.asarray(images.x_test), jnp.asarray(images.y_test))
 
 
 def make_epoch_fn(prepared: Pretraining) -> TrainFn:
     """F of one epoch; where the schedule stands is kept in the variables."""
     train = prepared.config.train_config(epoch_steps=prepared.epoch_steps)
-    train_fn = make_kept_fn(prepared.method, train, prepared.execution.driver)
+    train_fn = make_kept_fn(prepared.method, train, prepared.drive)
     if prepared.execution.driver == "dispatch":
         return train_fn
     options = cpu_compiler_options()
@@ -201,7 +234,7 @@ def _make_scheme(
     train = config.level_train_config(epoch_steps=prepared.epoch_steps)
     leaf_sizes = tuple(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
     return assemble_scheme(
-        make_level_fn(method, train, execution.driver),
+        make_level_fn(method, train, prepared.drive),
         method.measure,
         start_fn=start_at,
         blocks=blocks,
@@ -221,10 +254,18 @@ def _leave_as_is(key, variables, masks, data, **options) -> tuple[Watched, Train
     return Watched(variables, best=variables, best_correct=jnp.int32(-1)), info
 
 
+def about_data(prepared: Pretraining) -> dict[str, Any]:
+    """What config.json says of the data."""
+    folder = prepared.train_data
+    if isinstance(folder, ImageFolder):
+        return about_folder(folder)
+    return about_images(prepared.images)
+
+
 def _about(prepared: Pretraining, network: Variables) -> dict[str, Any]:
     """What config.json of the levels says beyond the settings of an ordinary run."""
     config = prepared.config
-    return about_images(prepared.images) | {
+    return about_data(prepared) | {
         "metric": f"test {prepared.method.metric} (%)",
         "method": config.method,
         "stem": config.stem,

@@ -87,16 +87,11 @@ def prepare(config: Config, task: Task, cell: Cell, body: Body | None, console: 
 
 
 def _about_images(task: Task) -> dict[str, Any]:
-    """What config.json says of the images; a streamed set is known by the names of its files."""
+    """What config.json says of the images."""
     folder = task.train_data
-    if not isinstance(folder, ImageFolder):
-        return setup.about_images(task.images)
-    return {
-        "augment": "random_crop",
-        "data_sha256": folder.sha256,
-        "num_test": folder.num_test,
-        "metric": "test accuracy (%)",
-    }
+    if isinstance(folder, ImageFolder):
+        return setup.about_folder(folder)
+    return setup.about_images(task.images)
 
 
 def _about(task: Task, body: Body | None) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from experiments.parts.pretrain import config as pretrain_config
 from experiments.parts.vision.config import Cell, Config, slug
 from experiments.parts.vision.tasks import Task, load_images
+from imp_rg.data import ImageData
+from imp_rg.data.folder import PREFIX, load_folder
 from imp_rg.io.runs import has_finished
 
 VIEWS = {"supervised": 1, "simclr": 2, "moco": 2}
@@ -48,7 +50,14 @@ def num_pixels(config: Config, cells: Sequence[Cell], tasks: Mapping[str, Task],
         if not config.fresh and has_finished(source_folder(out, init)):
             continue
         method, dataset = config.sources[init]
-        images = tasks[dataset].images if dataset in tasks else load_images(config, dataset)
+        images = tasks[dataset].images if dataset in tasks else _load(config, dataset)
         one = images.x_train[0].shape[0] * images.x_train[0].shape[1]
         total += config.pretrain_epochs * len(images.y_train) * one * VIEWS[method]
     return total
+
+
+def _load(config: Config, dataset: str) -> ImageData:
+    """Images of a set that is no task; of a streamed one their outline."""
+    if dataset.startswith(PREFIX):
+        return load_folder(dataset).outline()
+    return load_images(config, dataset)
