@@ -141,7 +141,7 @@ def test_a_folder_in_use_is_left_alone(fresh, tmp_path):
     RunFolder(tmp_path, SETTINGS, fresh=False)
     write_bytes(tmp_path / "flow.csv", b"of the other run")
     with start("-c", HOLD, str(tmp_path)) as other:
-        assert other.stdout.readline() == "held\n"
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
         try:
             with pytest.raises(ValueError, match="out: must not be a folder that another run is"):
                 RunFolder(tmp_path, SETTINGS, fresh=fresh)

@@ -14,7 +14,7 @@ from experiments.parts.imp import run as imp_run
 from experiments.parts.pretrain import loop
 from experiments.parts.pretrain.config import PRESETS
 from experiments.parts.pretrain.setup import prepare
-from imp_rg.data.folder import load_folder
+from imp_rg.data.folder import ImageFolder, load_folder
 from imp_rg.data.pictures import Crop, read_picture
 from imp_rg.data.views import ViewConfig, draw_pair
 from imp_rg.imp.replicates import stack
@@ -73,6 +73,7 @@ def test_views_are_the_crops_first_all_first_ones(root):
     """The settings of the views say how pictures are cut; on the device only colours change."""
     prepared = prepare(configured(root, method="moco", min_scale=0.5, flip=0.25))
     folder = prepared.train_data
+    assert isinstance(folder, ImageFolder)
     assert folder.crop == Crop(area=(0.5, 1.0), flip=0.25) and folder.num_crops == 2
     x = first_batch(folder).x
     assert np.any(x[:, 0] != x[:, 1], axis=(1, 2, 3)).all()
@@ -84,6 +85,7 @@ def test_views_are_the_crops_first_all_first_ones(root):
 def test_the_metric_is_that_of_the_same_pictures_in_memory(root, method):
     prepared = prepare(configured(root, method=method, batch_size=5))
     folder = prepared.test_data
+    assert isinstance(folder, ImageFolder)
     (batch,) = folder.test_batches(4 * NUM_TEST)
     in_memory = Batch(jnp.asarray(batch.x), jnp.asarray(batch.y))
     variables = stack([jax.jit(prepared.init)(jax.random.key(seed)) for seed in (0, 1)])

@@ -5,6 +5,7 @@ and epochs are compared on the same pictures.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,8 @@ from imp_rg.imp.replicates import map_replicates
 from imp_rg.models.projector import EncodeFn
 from imp_rg.types import Array, Batch, Float, Int, Key, Stream, Variables
 
-MeasureFn = Callable[[Variables, Batch | Stream], Float[np.ndarray, " seed"]]
+MeasureFn = Callable[[Variables, Any], Float[np.ndarray, " seed"]]
+"""Of variables with a leading seed axis and a `Batch` or a `Stream`."""
 
 VIEW_SEED = 0
 
