@@ -21,8 +21,8 @@ Expected of CIFAR-10 and CIFAR-100 (Table 2): sigma positive in stages 1 to 3 an
 4, where the two tasks differ by 0.63 from scratch and by 0.06 pre-trained on ImageNet. Dense
 accuracy in the source study: 94.3 and 75.9 %.
 
-Obtained by the default preset (`experiments/results/cifar-parts-resnet18`; about an hour of 2 cores
-when alone; dense accuracy 50 and 18 %, so no verdict):
+Obtained by the default preset (`experiments/results/cifar-parts-resnet18`; 2.3 h of 2 cores
+beside other work; dense accuracy 50 and 18 %, so no verdict):
 
     sigma               stage1   stage2   stage3   stage4
     CIFAR-10, scratch   +0.387   +0.257   +0.076   -0.131

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
-
 from experiments.parts.benchmark.pytorch import resident_peak_gb
 from experiments.parts.cli import EXIT_INTERRUPTED, interrupted
+from imp_rg.imp.memory import peak_bytes
 
 
 class Case(NamedTuple):
@@ -170,6 +169,5 @@ def _ratios(cases: Sequence[Case], rows: list[Row]) -> list[Ratio]:
 
 def peak_memory_gb() -> float:
     """Peak memory of the device of JAX, GB; of this process on a CPU. House definition."""
-    stats = jax.local_devices()[0].memory_stats()
-    peak = (stats or {}).get("peak_bytes_in_use")
+    peak = peak_bytes()
     return resident_peak_gb() if peak is None else peak / 1e9

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.parts.setup import AS_IS, make_trial
+from experiments.parts.setup import AS_IS, TIMED_STEPS, make_trial
 from experiments.parts.vision.config import SCRATCH, Cell, Config
 from experiments.parts.vision.setup import prepare
 from experiments.parts.vision.tasks import Task, train_config, with_execution
@@ -17,8 +17,6 @@ from imp_rg.io.files import read_json, write_json
 
 FILE = "execution.json"
 """What was measured, beside the run folders: a continued experiment goes on as it began."""
-
-NUM_STEPS = 8
 
 
 def resolve_execution(config: Config, task: Task, out: Path, console: Console) -> Config:
@@ -41,13 +39,14 @@ def resolve_execution(config: Config, task: Task, out: Path, console: Console) -
 
 def _measure(config: Config, task: Task) -> Measured:
     cell = Cell(task.name, SCRATCH, config.mode)
-    num_steps = min(NUM_STEPS, train_config(config, task.images, cell.mode).num_steps)
+    train = train_config(config, task.images, cell.mode)
+    num_steps = min(TIMED_STEPS, train.num_steps)
 
     def make_call(execution: Execution):
         settings = dataclasses.replace(
             config, driver=execution.driver, replicates=execution.strategy
         )
-        level_config = settings.level_config(cell, train_config(config, task.images, cell.mode))
+        level_config = settings.level_config(cell, train)
         setup = prepare(settings, with_execution(settings, task), cell, None, Console(quiet=True))
         return make_trial(level_config, setup, num_steps=num_steps)
 
@@ -61,7 +60,7 @@ def _say(measured: Measured, console: Console) -> None:
         f"{execution.driver} and {execution.strategy} {seconds:.3g} s"
         for execution, seconds in sorted(measured.seconds.items(), key=lambda item: item[1])
     )
-    console.print(f"replicates: {NUM_STEPS} steps of all seeds take by {words}", **AS_IS)
+    console.print(f"replicates: {TIMED_STEPS} steps of all seeds take by {words}", **AS_IS)
 
 
 def _write(path: Path, measured: Measured) -> None:
