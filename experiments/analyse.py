@@ -31,14 +31,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from experiments.parts import cli
-from experiments.parts.setup import AS_IS
+from experiments.shell import cli
+from experiments.shell.study import AS_IS
 from imp_rg.config import PruneConfig, require
-from imp_rg.io.comparison_tables import RunEntry, comparison_frame, write_comparison
-from imp_rg.io.files import write_json
-from imp_rg.io.runs import RunFolder, describe_environment
-from imp_rg.reading import Flow, compare, read
-from imp_rg.reading.save import write_flow
 from imp_rg.report import lead_columns, lead_rows, write_report
 from imp_rg.report.compare_page import write_comparison_report
 from imp_rg.report.paper import (
@@ -48,6 +43,11 @@ from imp_rg.report.paper import (
     write_paper_comparison,
 )
 from imp_rg.report.words import MISSING
+from imp_rg.runs import Flow, compare, read
+from imp_rg.runs.comparison_tables import RunEntry, comparison_frame, write_comparison
+from imp_rg.runs.files import write_json
+from imp_rg.runs.folder import RunFolder, describe_environment
+from imp_rg.runs.save import write_flow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

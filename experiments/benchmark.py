@@ -56,8 +56,8 @@ from typing import Literal
 
 from rich.console import Console
 
-from experiments.parts import cli
-from experiments.parts.benchmark.cases import (
+from experiments.shell import cli
+from experiments.studies.benchmark.cases import (
     LEAF_SHAPES,
     Shapes,
     StepSetup,
@@ -65,19 +65,19 @@ from experiments.parts.benchmark.cases import (
     prune_cases,
     step_cases,
 )
-from experiments.parts.benchmark.language import EncoderSetup, encoder_cases, language_words
-from experiments.parts.benchmark.pytorch import is_available
-from experiments.parts.benchmark.report import (
+from experiments.studies.benchmark.language import EncoderSetup, encoder_cases, language_words
+from experiments.studies.benchmark.pytorch import is_available
+from experiments.studies.benchmark.report import (
     Results,
     aims,
     describe_machine,
     print_results,
     write_results,
 )
-from experiments.parts.benchmark.roofline import TINY_PROBE
-from experiments.parts.benchmark.rows import Case, Ratio, Row, measure
-from experiments.parts.benchmark.vision import VisionSetup, networks, vision_cases
-from experiments.parts.benchmark.vision_tables import vision_tables, vision_words
+from experiments.studies.benchmark.roofline import TINY_PROBE
+from experiments.studies.benchmark.rows import Case, Ratio, Row, measure
+from experiments.studies.benchmark.vision import VisionSetup, networks, vision_cases
+from experiments.studies.benchmark.vision_tables import vision_tables, vision_words
 from imp_rg.config import require
 from imp_rg.models.bert_config import BertConfig
 

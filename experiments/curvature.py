@@ -28,10 +28,14 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.evaluate import check_images, normalisation
-from experiments.parts import cli
-from experiments.parts.setup import AS_IS
+from experiments.shell import cli
+from experiments.shell.study import AS_IS
 from imp_rg import data
 from imp_rg.config import require
+from imp_rg.foreign.layout import RunLayout, find_levels
+from imp_rg.foreign.network import open_network
+from imp_rg.foreign.tensors import open_tensors
+from imp_rg.foreign.variables import infer_model, to_variables
 from imp_rg.imp.connectivity import linear_path
 from imp_rg.imp.hessian import (
     GradientEnergy,
@@ -41,14 +45,10 @@ from imp_rg.imp.hessian import (
     surviving_prunable,
     top_eigenpairs,
 )
-from imp_rg.io.files import write_csv, write_json
-from imp_rg.io.foreign.layout import RunLayout, find_levels
-from imp_rg.io.foreign.network import open_network
-from imp_rg.io.foreign.tensors import open_tensors
-from imp_rg.io.foreign.variables import infer_model, to_variables
-from imp_rg.io.runs import RunFolder, describe_environment
 from imp_rg.models import Model
 from imp_rg.pytree import leaf_paths, matches, ones_masks
+from imp_rg.runs.files import write_csv, write_json
+from imp_rg.runs.folder import RunFolder, describe_environment
 from imp_rg.types import ApplyFn, Batch, Masks, Variables
 
 

@@ -34,16 +34,22 @@ from typing import Any
 from rich.console import Console
 
 from experiments import imp_flow
-from experiments.parts import cli
-from experiments.parts.device import use_device
-from experiments.parts.elastic.cells import Cell, levels_at, missing_cells, plan_cells, train_cells
-from experiments.parts.elastic.config import PRESETS, Config
-from experiments.parts.elastic.page import report
-from experiments.parts.imp.config import Config as RunConfig
-from experiments.parts.progress import duration_text
-from experiments.parts.setup import AS_IS, Setup, estimate_seconds, prepare
-from imp_rg.io.files import read_csv, write_json
-from imp_rg.io.runs import RunFolder, config_hash, describe_runs, has_finished
+from experiments.shell import cli
+from experiments.shell.device import use_device
+from experiments.shell.study import AS_IS, duration_text
+from experiments.studies.elastic.cells import (
+    Cell,
+    levels_at,
+    missing_cells,
+    plan_cells,
+    train_cells,
+)
+from experiments.studies.elastic.config import PRESETS, Config
+from experiments.studies.elastic.page import report
+from experiments.trunk.assemble import Setup, estimate_seconds, prepare
+from experiments.trunk.config import Config as RunConfig
+from imp_rg.runs.files import read_csv, write_json
+from imp_rg.runs.folder import RunFolder, config_hash, describe_runs, has_finished
 
 
 def run(config: Config) -> Path:

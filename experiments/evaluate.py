@@ -25,14 +25,14 @@ import tyro
 from jaxtyping import Float
 from rich.console import Console
 
-from experiments.parts import cli
-from experiments.parts.setup import AS_IS
+from experiments.shell import cli
+from experiments.shell.study import AS_IS
 from imp_rg import data
 from imp_rg.config import require
+from imp_rg.foreign.network import open_network
+from imp_rg.foreign.tensors import open_tensors
+from imp_rg.foreign.variables import infer_model, to_variables
 from imp_rg.imp.evaluate import make_count_fn
-from imp_rg.io.foreign.network import open_network
-from imp_rg.io.foreign.tensors import open_tensors
-from imp_rg.io.foreign.variables import infer_model, to_variables
 from imp_rg.models import Model
 from imp_rg.pytree import leaf_paths, matches
 from imp_rg.types import Batch, Variables

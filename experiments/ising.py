@@ -31,14 +31,14 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from experiments.parts import cli
-from experiments.parts.ising import page, tables
-from experiments.parts.ising.plans import make_plans
-from experiments.parts.ising.sampling import NUM_REPLICAS, Measured, Plan, measure_all
+from experiments.shell import cli
+from experiments.studies.ising import page, tables
+from experiments.studies.ising.plans import make_plans
+from experiments.studies.ising.sampling import NUM_REPLICAS, Measured, Plan, measure_all
 from imp_rg.config import require, require_choice
-from imp_rg.io.files import write_bytes, write_csv, write_json
-from imp_rg.io.runs import RunFolder, describe_environment
 from imp_rg.rg import ising
+from imp_rg.runs.files import write_bytes, write_csv, write_json
+from imp_rg.runs.folder import RunFolder, describe_environment
 
 Preset = Literal["smoke", "default"]
 

@@ -24,23 +24,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.parts import cli
-from experiments.parts.device import use_device
-from experiments.parts.imp import run as imp_run
-from experiments.parts.language import page
-from experiments.parts.language.config import OMITTED, PRESETS, Config
-from experiments.parts.language.setup import (
+from experiments.shell import cli
+from experiments.shell.device import use_device
+from experiments.shell.study import AS_IS, duration_text
+from experiments.studies.language import page
+from experiments.studies.language.assemble import (
     estimate_seconds,
     load_texts,
     prepare,
     resolved_settings,
 )
-from experiments.parts.language.similarity import record_similarity
-from experiments.parts.progress import duration_text
-from experiments.parts.setup import AS_IS, headline
+from experiments.studies.language.config import OMITTED, PRESETS, Config
+from experiments.studies.language.similarity import record_similarity
+from experiments.trunk import run as imp_run
+from experiments.trunk.assemble import headline
 from imp_rg.data.text import TextData
-from imp_rg.io.files import read_json, write_json
-from imp_rg.io.runs import RunFolder, config_hash, has_finished
+from imp_rg.runs.files import read_json, write_json
+from imp_rg.runs.folder import RunFolder, config_hash, has_finished
 
 
 def run(config: Config) -> Path:

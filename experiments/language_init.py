@@ -28,26 +28,26 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments.parts import cli
-from experiments.parts.language.config import ONE_TENTH
-from experiments.parts.language.tables import kind_of, layer_of, published_frame
-from experiments.parts.language.words import published_sentence
-from experiments.parts.setup import AS_IS
+from experiments.shell import cli
+from experiments.shell.study import AS_IS
+from experiments.studies.language.config import ONE_TENTH
+from experiments.studies.language.tables import kind_of, layer_of, published_frame
+from experiments.studies.language.words import published_sentence
 from imp_rg.config import PruneConfig, require
 from imp_rg.flow import FlowTrajectory
+from imp_rg.foreign.bert_variables import find_checkpoint, load_bert, read_config
+from imp_rg.foreign.nulls import gaussian_flow, pruned_flows
 from imp_rg.imp.prune import prune_schedule
-from imp_rg.io.files import write_csv, write_json
-from imp_rg.io.foreign.bert_variables import find_checkpoint, load_bert, read_config
-from imp_rg.io.runs import RunFolder, describe_environment
 from imp_rg.models.bert import BertModel, make_bert
 from imp_rg.plots.language import init_sigma
 from imp_rg.plots.style import Frame, save_figure
 from imp_rg.pytree import leaf_paths, to_flat
-from imp_rg.reading import Flow
-from imp_rg.reading.nulls import gaussian_flow, pruned_flows
-from imp_rg.reading.regroup import regroup
-from imp_rg.report.sections import Section, write_page
+from imp_rg.report.page import Section, write_page
 from imp_rg.report.words import number_text
+from imp_rg.runs import Flow
+from imp_rg.runs.files import write_csv, write_json
+from imp_rg.runs.folder import RunFolder, describe_environment
+from imp_rg.runs.regroup import regroup
 from imp_rg.types import Params
 
 PARTITIONS = {"layer": layer_of, "kind": kind_of}

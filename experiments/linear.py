@@ -34,17 +34,17 @@ import rich.table
 import tyro
 from rich.console import Console
 
-from experiments.parts import cli
-from experiments.parts.linear.groups import group_blocks, group_shares
-from experiments.parts.linear.page import lead_tables, write_page
-from experiments.parts.linear.words import TRAINED, LinearResult, answers
-from experiments.parts.setup import AS_IS
+from experiments.shell import cli
+from experiments.shell.study import AS_IS
+from experiments.studies.linear.groups import group_blocks, group_shares
+from experiments.studies.linear.page import lead_tables, write_page
+from experiments.studies.linear.words import TRAINED, LinearResult, answers
 from imp_rg.config import require
-from imp_rg.io.files import write_csv, write_json
-from imp_rg.io.runs import RunFolder, describe_environment
 from imp_rg.plots.linear import FittedFlow
-from imp_rg.reading import Flow, read
 from imp_rg.rg import fit_linear_flow
+from imp_rg.runs import Flow, read
+from imp_rg.runs.files import write_csv, write_json
+from imp_rg.runs.folder import RunFolder, describe_environment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

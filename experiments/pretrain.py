@@ -40,20 +40,21 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments.parts import cli, setup
-from experiments.parts.device import use_device
-from experiments.parts.imp import run as imp_run
-from experiments.parts.pretrain.config import PRESETS, Config
-from experiments.parts.pretrain.loop import train
-from experiments.parts.pretrain.setup import (
+from experiments.shell import cli
+from experiments.shell.device import use_device
+from experiments.shell.study import AS_IS
+from experiments.studies.pretrain.assemble import (
     WEIGHTS,
     Pretraining,
     about_data,
     prepare,
     prepare_levels,
 )
-from experiments.parts.setup import AS_IS
-from imp_rg.io.runs import RunFolder, config_hash, has_finished
+from experiments.studies.pretrain.config import PRESETS, Config
+from experiments.studies.pretrain.loop import train
+from experiments.trunk import assemble
+from experiments.trunk import run as imp_run
+from imp_rg.runs.folder import RunFolder, config_hash, has_finished
 
 OF_THE_LEVELS = ("levels", "init_from", "level_epochs", "level_learning_rate", "seeds", "blocks")
 OF_THE_LEVELS += ("prune", "ci_level", "save_levels", "no_tickets")
@@ -112,8 +113,8 @@ def _run_levels(prepared: Pretraining, weights: Path, out: Path, console: Consol
     began, config = time.monotonic(), prepared.config
     levels = prepare_levels(prepared, weights, console)
     level_config = config.level_config(epoch_steps=prepared.epoch_steps)
-    console.print(setup.headline(level_config, levels), **AS_IS)
-    settings = setup.resolved_settings(level_config, levels)
+    console.print(assemble.headline(level_config, levels), **AS_IS)
+    settings = assemble.resolved_settings(level_config, levels)
     folder = RunFolder(out, settings, fresh=config.fresh)
     if imp_run.is_finished(folder):
         console.print("already finished; reporting again")

@@ -31,21 +31,26 @@ import tyro
 from rich.console import Console
 
 from experiments import imp_flow
-from experiments.parts import cli
-from experiments.parts.device import use_device
-from experiments.parts.imp.config import Config as RunConfig
-from experiments.parts.imp.config import Device, Preset
-from experiments.parts.progress import duration_text
-from experiments.parts.scaling.checks import check_ising, check_percolation
-from experiments.parts.scaling.page import scaling_answers, write_check_page, write_scaling_page
-from experiments.parts.scaling.tables import collapse_frame, joint_arrays, joint_frame, points_frame
-from experiments.parts.setup import AS_IS, Setup, estimate_seconds, prepare
+from experiments.shell import cli
+from experiments.shell.device import use_device
+from experiments.shell.study import AS_IS, duration_text
+from experiments.studies.scaling.checks import check_ising, check_percolation
+from experiments.studies.scaling.page import scaling_answers, write_check_page, write_scaling_page
+from experiments.studies.scaling.tables import (
+    collapse_frame,
+    joint_arrays,
+    joint_frame,
+    points_frame,
+)
+from experiments.trunk.assemble import Setup, estimate_seconds, prepare
+from experiments.trunk.config import Config as RunConfig
+from experiments.trunk.config import Device, Preset
 from imp_rg.config import TrainConfig, require
-from imp_rg.io.files import read_json, write_csv, write_json
-from imp_rg.io.runs import RunFolder, config_hash, describe_runs, has_finished
 from imp_rg.plots.scaling import network_collapse, size_collapse
 from imp_rg.plots.style import save_figure
 from imp_rg.rg import fit_joint_law
+from imp_rg.runs.files import read_json, write_csv, write_json
+from imp_rg.runs.folder import RunFolder, config_hash, describe_runs, has_finished
 
 UNITS = 32
 """Units of each hidden layer of a LeNet at width 1."""

@@ -40,17 +40,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments.parts import cli
-from experiments.parts.progress import duration_text
-from experiments.parts.setup import AS_IS
-from experiments.parts.sweep.file import LOGS, Job, read_sweep
-from experiments.parts.sweep.scheduler import Scheduler, outcome_of
+from experiments.shell import cli
+from experiments.shell.study import AS_IS, duration_text
+from experiments.studies.sweep.file import LOGS, Job, read_sweep
+from experiments.studies.sweep.scheduler import Scheduler, outcome_of
 from imp_rg.config import require
-from imp_rg.io.files import read_json
-from imp_rg.io.runs import has_finished
+from imp_rg.runs.files import read_json
+from imp_rg.runs.folder import has_finished
 
 if TYPE_CHECKING:
-    from experiments.parts.sweep.job import Outcome
+    from experiments.studies.sweep.job import Outcome
 
 EXIT_FAILED_JOBS = 1
 

@@ -31,18 +31,18 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.parts import cli
-from experiments.parts.device import use_device
-from experiments.parts.progress import duration_text, make_bars
-from experiments.parts.setup import AS_IS
-from experiments.parts.transfer import page as transfer_page
-from experiments.parts.transfer.cells import Cell, CellTable, CellTrainer, plan_cells
-from experiments.parts.transfer.config import PRESETS, Config
-from experiments.parts.transfer.search import search_minimal_densities
-from experiments.parts.transfer.tasks import Task, prepare_tasks, run_sources
+from experiments.shell import cli
+from experiments.shell.device import use_device
+from experiments.shell.progress import make_bars
+from experiments.shell.study import AS_IS, duration_text
+from experiments.studies.transfer import page as transfer_page
+from experiments.studies.transfer.cells import Cell, CellTable, CellTrainer, plan_cells
+from experiments.studies.transfer.config import PRESETS, Config
+from experiments.studies.transfer.search import search_minimal_densities
+from experiments.studies.transfer.tasks import Task, prepare_tasks, run_sources
 from imp_rg.imp.replicates import num_usable_cores
-from imp_rg.io.files import read_json, write_json
-from imp_rg.io.runs import RunFolder, config_hash, describe_environment, has_finished
+from imp_rg.runs.files import read_json, write_json
+from imp_rg.runs.folder import RunFolder, config_hash, describe_environment, has_finished
 from imp_rg.types import is_accelerator
 
 SECONDS_A_LEVEL = 0.5

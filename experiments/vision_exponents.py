@@ -25,9 +25,10 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
-from experiments import exponents
-from experiments.parts import cli
-from experiments.parts.exponents.page import (
+from experiments import error_law
+from experiments.shell import cli
+from experiments.shell.study import AS_IS
+from experiments.studies.error_law.page import (
     CAPTIONS,
     gamma_text,
     interval_text,
@@ -35,15 +36,14 @@ from experiments.parts.exponents.page import (
     plain_name,
     published_gamma,
 )
-from experiments.parts.setup import AS_IS
-from experiments.parts.vision.cells import base_of, init_text, start_of
-from experiments.parts.vision.config import SCRATCH
+from experiments.studies.vision.cells import base_of, init_text, start_of
+from experiments.studies.vision.config import SCRATCH
 from imp_rg import published
 from imp_rg.config import require
-from imp_rg.io.files import read_json
-from imp_rg.io.runs import has_finished
-from imp_rg.report.sections import Section, write_page
+from imp_rg.report.page import Section, write_page
 from imp_rg.report.words import MISSING
+from imp_rg.runs.files import read_json
+from imp_rg.runs.folder import has_finished
 
 QUESTION = (
     "With which exponent does the error of each task grow as weights are pruned, from scratch and "
@@ -82,18 +82,18 @@ def run(config: Config) -> Path:
     console = Console(width=None if sys.stdout.isatty() else 120)
     sources = [source for path in config.runs for source in _sources(path, console)]
     require(bool(sources), "runs", "must hold a finished cell", [str(x) for x in config.runs])
-    settings = exponents.Config(
+    settings = error_law.Config(
         runs=tuple(source.folder for source in sources), ci_level=config.ci_level
     )
-    out = config.out or exponents.default_folder(settings)
-    exponents.check_folder(out)
-    tasks = [exponents.read_run(*source) for source in sources]
-    table, curves = exponents.fit_tasks(tasks, settings)
+    out = config.out or error_law.default_folder(settings)
+    error_law.check_folder(out)
+    tasks = [error_law.read_run(*source) for source in sources]
+    table, curves = error_law.fit_tasks(tasks, settings)
     beside = [_published(read_json(source.folder / "config.json")) for source in sources]
     table = pd.concat([table, pd.DataFrame(beside)], axis=1)
-    figures = exponents.write_results(out, settings, table, curves)
+    figures = error_law.write_results(out, settings, table, curves)
     page = _write_page(out, table, figures, ci_level=config.ci_level)
-    exponents.print_table(table, console)
+    error_law.print_table(table, console)
     console.print(f"report: {page}", **AS_IS)
     return out
 

@@ -56,22 +56,22 @@ import jax
 from rich.console import Console
 
 from experiments import pretrain
-from experiments.parts import cli
-from experiments.parts.device import use_device
-from experiments.parts.imp import run as imp_run
-from experiments.parts.pretrain.setup import WEIGHTS
-from experiments.parts.progress import duration_text
-from experiments.parts.setup import AS_IS, Setup, headline
-from experiments.parts.vision import page, sources
-from experiments.parts.vision import setup as vision_setup
-from experiments.parts.vision.config import PRESETS, SCRATCH, Cell, Config
-from experiments.parts.vision.execution import resolve_execution
-from experiments.parts.vision.setup import Body, prepare, read_body, seconds_per_pixel
-from experiments.parts.vision.tasks import Task, load_task, train_config, with_execution
+from experiments.shell import cli
+from experiments.shell.device import use_device
+from experiments.shell.study import AS_IS, duration_text
+from experiments.studies.pretrain.assemble import WEIGHTS
+from experiments.studies.vision import assemble as vision_assemble
+from experiments.studies.vision import page, sources
+from experiments.studies.vision.assemble import Body, prepare, read_body, seconds_per_pixel
+from experiments.studies.vision.config import PRESETS, SCRATCH, Cell, Config
+from experiments.studies.vision.execution import resolve_execution
+from experiments.studies.vision.tasks import Task, load_task, train_config, with_execution
+from experiments.trunk import run as imp_run
+from experiments.trunk.assemble import Setup, headline
 from imp_rg.config import TrainConfig, require
 from imp_rg.imp.mesh import is_lead, lead_says, start_distributed
-from imp_rg.io.files import read_json, write_json
-from imp_rg.io.runs import RunFolder, config_hash, has_finished
+from imp_rg.runs.files import read_json, write_json
+from imp_rg.runs.folder import RunFolder, config_hash, has_finished
 
 OMITTED = ("out", "fresh", "preset", "save_levels", "no_tickets", "tasks", "inits")
 OMITTED += ("data_dir", "pretrain_epochs")
@@ -137,7 +137,7 @@ def _print_estimate(config: Config, tasks: dict[str, Task], out: Path, console: 
     ]
     if not waiting:
         return
-    pixels = sum(vision_setup.num_pixels(config, cell, tasks[cell.task]) for cell in waiting)
+    pixels = sum(vision_assemble.num_pixels(config, cell, tasks[cell.task]) for cell in waiting)
     pixels += sources.num_pixels(config, waiting, tasks, out)
     # Time is taken as proportional to the pixels that networks are trained on.
     seconds = pixels * seconds_per_pixel(config, waiting[0], tasks[waiting[0].task])

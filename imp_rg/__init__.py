@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from imp_rg.imp.train import make_optimizer as make_optimizer
     from imp_rg.imp.train import make_train_fn as make_train_fn
     from imp_rg.models import make_model as make_model
-    from imp_rg.reading import Flow as Flow
-    from imp_rg.reading import compare as compare
-    from imp_rg.reading import read as read
+    from imp_rg.runs import Flow as Flow
+    from imp_rg.runs import compare as compare
+    from imp_rg.runs import read as read
     from imp_rg.types import Batch as Batch
     from imp_rg.types import Variables as Variables
 

@@ -4,9 +4,9 @@ import numpy as np
 from planted_runs import BLOCKS, SHIFT, SIGMA, planted_run
 from run_folder import ENVIRONMENT
 
-from imp_rg.io.comparison_tables import RunEntry, write_comparison
-from imp_rg.io.files import write_json
 from imp_rg.rg import compare_exponents
+from imp_rg.runs.comparison_tables import RunEntry, write_comparison
+from imp_rg.runs.files import write_json
 
 
 def three_runs(num_seeds=5):

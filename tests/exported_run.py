@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from small_run import run_in_process
 
-from imp_rg.io.foreign.tensors import open_tensors
+from imp_rg.foreign.tensors import open_tensors
 
 FLAGS = (
     *("--model", "resnet14", "--width", "0.25", "--seeds", "2", "--levels", "3"),

@@ -24,12 +24,12 @@ import types
 from pathlib import Path
 
 from experiments import imp_flow
-from experiments.parts import cli
-from experiments.parts.imp import run
-from experiments.parts.progress import LevelProgress
+from experiments.shell import cli
+from experiments.shell.progress import LevelProgress
+from experiments.trunk import run
 from imp_rg.imp import levels
-from imp_rg.io import files
-from imp_rg.io.checkpoints import Checkpoints
+from imp_rg.runs import files
+from imp_rg.runs.checkpoints import Checkpoints
 
 SIGNAL = signal.Signals[os.environ.get("SIGNAL", "SIGKILL")]
 

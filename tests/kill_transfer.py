@@ -9,8 +9,8 @@ import sys
 import time
 
 from experiments import transfer
-from experiments.parts import cli
-from experiments.parts.transfer import cells
+from experiments.shell import cli
+from experiments.studies.transfer import cells
 
 COUNT = int(sys.argv.pop(1))
 

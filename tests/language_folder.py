@@ -10,10 +10,10 @@ from safetensors.numpy import save_file
 
 from imp_rg.blocks import BlockPartition
 from imp_rg.flow import FlowPoint, FlowTrajectory
-from imp_rg.io import tables
-from imp_rg.io.files import write_csv, write_json
 from imp_rg.models.bert import KINDS
 from imp_rg.rg import gaussian_null_flow
+from imp_rg.runs import tables
+from imp_rg.runs.files import write_csv, write_json
 
 DENSITY = np.arange(10, 0, -1) / 10
 SIZE = 1000

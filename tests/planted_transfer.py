@@ -12,10 +12,10 @@ import pandas as pd
 
 from imp_rg.blocks import BlockPartition
 from imp_rg.flow import FlowPoint, FlowTrajectory
-from imp_rg.io import tables
-from imp_rg.io.files import write_csv, write_json
-from imp_rg.io.runs import ticket_path
-from imp_rg.io.tickets import write_ticket
+from imp_rg.runs import tables
+from imp_rg.runs.files import write_csv, write_json
+from imp_rg.runs.folder import ticket_path
+from imp_rg.runs.tickets import write_ticket
 from imp_rg.types import Variables
 
 LAYERS = 4

@@ -1,4 +1,4 @@
-"""A complete run folder without a run: planted flows through the writers of `imp_rg.io.tables`.
+"""A complete run folder without a run: planted flows through the writers of `imp_rg.runs.tables`.
 
 The nulls are untrained Gaussian weights of the real ResNet's shapes; the run adds a planted excess
 to them, so every sign, interval and caveat of a report can be asked for.
@@ -12,9 +12,9 @@ import numpy as np
 from imp_rg.blocks import BlockPartition
 from imp_rg.flow import FlowPoint, FlowTrajectory
 from imp_rg.imp.record import RunRecord, empty_record
-from imp_rg.io import tables
-from imp_rg.io.files import write_csv, write_json
 from imp_rg.rg import gaussian_null_flow
+from imp_rg.runs import tables
+from imp_rg.runs.files import write_csv, write_json
 
 NULLS = ("gaussian", "init", "oneshot", "random")
 DEPTHS = {14: 2, 20: 3, 32: 5, 44: 7, 56: 9}

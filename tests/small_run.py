@@ -9,8 +9,8 @@ from pathlib import Path
 from unittest import mock
 
 from experiments import imp_flow
-from experiments.parts import cli
-from experiments.parts.imp import run
+from experiments.shell import cli
+from experiments.trunk import run
 
 ROOT = Path(__file__).resolve().parents[1]
 

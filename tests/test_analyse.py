@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from small_run import ROOT
 
 from experiments import analyse
-from experiments.parts import cli
-from imp_rg.io.files import read_csv, read_json
+from experiments.shell import cli
+from imp_rg.runs.files import read_csv, read_json
 
 PROG = "python -m experiments.analyse"
 

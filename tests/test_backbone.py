@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from foreign_names import resnet50, staged_resnet
 
-from imp_rg.io.foreign.backbone import StemOrigin, load_backbone
-from imp_rg.io.tickets import write_level
+from imp_rg.foreign.backbone import StemOrigin, load_backbone
 from imp_rg.models import make_model
 from imp_rg.pytree import to_flat
+from imp_rg.runs.tickets import write_level
 
 WIDTH = 0.125
 FRESH = ("params/stem/kernel", "params/head/kernel", "params/head/bias")

@@ -10,8 +10,8 @@ import pytest
 from small_run import FLAGS, everything, finished_run, run_in_process
 
 from experiments import imp_flow
-from experiments.parts import cli
-from experiments.parts.imp import run as imp_run
+from experiments.shell import cli
+from experiments.trunk import run as imp_run
 from imp_rg import flow_point
 from imp_rg.blocks import make_partition
 

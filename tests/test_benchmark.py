@@ -11,9 +11,9 @@ import pytest
 from bert_inputs import random_tokens
 
 from experiments import benchmark
-from experiments.parts.benchmark import cases, language, pytorch_bert, roofline, vision
-from experiments.parts.benchmark.report import aims
-from experiments.parts.benchmark.rows import Case, Ratio, Row, measure
+from experiments.studies.benchmark import cases, language, pytorch_bert, roofline, vision
+from experiments.studies.benchmark.report import aims
+from experiments.studies.benchmark.rows import Case, Ratio, Row, measure
 from imp_rg.imp.prune import SAMPLE_SIZE, prune_masks_on_host
 from imp_rg.models.bert import make_bert
 from imp_rg.models.bert_config import BertConfig

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from experiments import benchmark
-from experiments.parts.benchmark import pytorch, pytorch_resnet, roofline, vision, vision_tables
-from experiments.parts.benchmark.cases import torch_spec
-from experiments.parts.benchmark.hlo import program_bytes
-from experiments.parts.benchmark.roofline import MATMUL, TRIAD, Ceilings, Layer, Program
-from experiments.parts.benchmark.rows import Ratio, Row
-from experiments.parts.benchmark.vision import RESNET_20, RESNET_50
+from experiments.studies.benchmark import pytorch, pytorch_resnet, roofline, vision, vision_tables
+from experiments.studies.benchmark.cases import torch_spec
+from experiments.studies.benchmark.hlo import program_bytes
+from experiments.studies.benchmark.roofline import MATMUL, TRIAD, Ceilings, Layer, Program
+from experiments.studies.benchmark.rows import Ratio, Row
+from experiments.studies.benchmark.vision import RESNET_20, RESNET_50
 from imp_rg.imp import execution
 from imp_rg.models import make_model
 

@@ -11,11 +11,11 @@ from bert_inputs import hugging_face_sizes, random_checkpoint, random_tokens
 from safetensors.numpy import save_file
 
 from imp_rg.data.text.tokenise import Tokens
-from imp_rg.io.foreign.bert_variables import find_checkpoint, load_bert, read_config
-from imp_rg.io.tickets import write_ticket
+from imp_rg.foreign.bert_variables import find_checkpoint, load_bert, read_config
 from imp_rg.models.bert import make_bert
 from imp_rg.models.bert_config import BertConfig, from_hugging_face
 from imp_rg.pytree import leaf_paths, ones_masks, to_flat
+from imp_rg.runs.tickets import write_ticket
 
 SIZES = {"num_words": 40, "width": 12, "num_layers": 2, "num_heads": 3, "intermediate_width": 48}
 SMALL = BertConfig(**SIZES)

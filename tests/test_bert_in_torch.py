@@ -9,8 +9,8 @@ from bert_inputs import random_checkpoint, random_tokens
 from safetensors.numpy import save_file
 
 from imp_rg.data.text.tokenise import load_tokenizer
-from imp_rg.io.foreign.bert_variables import EMBEDDED, find_checkpoint, load_bert, read_config
-from imp_rg.io.foreign.tensors import open_tensors
+from imp_rg.foreign.bert_variables import EMBEDDED, find_checkpoint, load_bert, read_config
+from imp_rg.foreign.tensors import open_tensors
 from imp_rg.models.bert import make_bert
 from imp_rg.models.bert_config import BertConfig
 

@@ -8,7 +8,7 @@ import foreign_names as foreign
 import jax
 import pytest
 
-from imp_rg.io.foreign.block_rules import NAMES, choose_rules, make_network_partition
+from imp_rg.foreign.block_rules import NAMES, choose_rules, make_network_partition
 from imp_rg.models import make_model
 from imp_rg.pytree import leaf_paths, matches
 

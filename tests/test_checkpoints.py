@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from imp_rg.io.checkpoints import KEEP, Checkpoints, digest
+from imp_rg.runs.checkpoints import KEEP, Checkpoints, digest
 
 # Orbax, on its way out of a damaged checkpoint, leaves coroutines behind.
 pytestmark = [

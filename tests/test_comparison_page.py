@@ -11,17 +11,17 @@ from comparison_folder import deeper_run, three_runs, write_comparison_folder
 from planted_runs import SHIFT, SIGMA, planted_run, two_classes
 from run_folder import write_run_folder
 
-from imp_rg.io.comparison_tables import (
-    RunEntry,
-    block_difference_frame,
-    comparison_frame,
-    write_comparison,
-)
 from imp_rg.report.compare_folder import read_comparison
 from imp_rg.report.compare_page import write_comparison_report
 from imp_rg.report.compare_words import answer, comparison_caveats, pair_sentence, prediction
 from imp_rg.report.paper import paper_comparison, write_paper_comparison
 from imp_rg.rg import compare_exponents
+from imp_rg.runs.comparison_tables import (
+    RunEntry,
+    block_difference_frame,
+    comparison_frame,
+    write_comparison,
+)
 
 
 def text_of(page):

@@ -8,8 +8,8 @@ import pytest
 from small_run import FLAGS, ROOT, run_in_process
 
 from experiments import curvature
-from experiments.parts import cli
-from imp_rg.io.files import read_csv
+from experiments.shell import cli
+from imp_rg.runs.files import read_csv
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,17 @@ from rich.console import Console
 from small_run import everything, start
 
 from experiments import elastic, imp_flow
-from experiments.parts import cli, setup
-from experiments.parts.elastic import cells as elastic_cells
-from experiments.parts.elastic.cells import KEY, Cell, levels_at, plan_cells
-from experiments.parts.elastic.config import Config, Route
-from experiments.parts.imp import run as imp_run
-from imp_rg.io.files import read_csv, write_csv
-from imp_rg.io.runs import ticket_path
-from imp_rg.io.tickets import read_ticket
+from experiments.shell import cli
+from experiments.studies.elastic import cells as elastic_cells
+from experiments.studies.elastic.cells import KEY, Cell, levels_at, plan_cells
+from experiments.studies.elastic.config import Config, Route
+from experiments.trunk import assemble
+from experiments.trunk import run as imp_run
 from imp_rg.models.resnet_cifar import PRUNABLE
 from imp_rg.pytree import to_flat
+from imp_rg.runs.files import read_csv, write_csv
+from imp_rg.runs.folder import ticket_path
+from imp_rg.runs.tickets import read_ticket
 from imp_rg.tickets.elastic import transform
 from imp_rg.tickets.stretching import appending, squeeze
 
@@ -40,7 +41,7 @@ FLAGS = (
 def prepare_once(config, console=None):
     """One compiled program a depth for all tests of this file."""
     del console
-    return setup.prepare(config, Console(quiet=True))
+    return assemble.prepare(config, Console(quiet=True))
 
 
 def prepared(config, console):
@@ -142,9 +143,9 @@ KILL = """
 import os, signal, sys
 from unittest import mock
 from experiments import elastic
-from experiments.parts import cli
-from experiments.parts.imp import run
-from imp_rg.io import files
+from experiments.shell import cli
+from experiments.trunk import run
+from imp_rg.runs import files
 original, left = files.write_bytes, int(sys.argv[1])
 def kill(path, content):
     global left

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from run_folder import write_run_folder
 
-from experiments.parts.elastic import score as elastic_score
-from experiments.parts.elastic import words
-from experiments.parts.elastic.config import Config, Route
-from experiments.parts.elastic.score import (
+from experiments.studies.elastic import score as elastic_score
+from experiments.studies.elastic import words
+from experiments.studies.elastic.config import Config, Route
+from experiments.studies.elastic.score import (
     ROUTE,
     compare_frame,
     loss_frame,
@@ -19,7 +19,7 @@ from experiments.parts.elastic.score import (
     score_routes,
     transfer_frame,
 )
-from experiments.parts.elastic.tables import (
+from experiments.studies.elastic.tables import (
     STAGES,
     Exponents,
     paper_frame,
@@ -29,9 +29,9 @@ from experiments.parts.elastic.tables import (
     spread_differences,
     spread_frame,
 )
-from imp_rg.io.files import read_csv
 from imp_rg.published import cifar_resnet_sigma
-from imp_rg.reading import read
+from imp_rg.runs import read
+from imp_rg.runs.files import read_csv
 from imp_rg.tickets.stretching import appending, interpolation, squeeze
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.parts import cli
+from experiments.shell import cli
 from imp_rg.config import PruneConfig, TrainConfig
 from imp_rg.imp.execution import (
     Execution,
@@ -228,8 +228,8 @@ def test_what_is_asked_for_is_taken_or_refused():
 
 CHILD = """
 from jax._src.lib import xla_client
-from experiments.parts.imp.config import Config
-from experiments.parts.device import use_device
+from experiments.trunk.config import Config
+from experiments.shell.device import use_device
 use_device(Config(deterministic=True, device="cpu"))
 print(xla_client.CompileOptions().SerializeAsString().hex())
 """

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch_nets import torch_cifar_resnet, torch_logits  # noqa: E402  (after the skip)
 
 from experiments import evaluate  # noqa: E402  (after the skip)
-from experiments.parts import cli  # noqa: E402  (after the skip)
+from experiments.shell import cli  # noqa: E402  (after the skip)
 
 MEAN, STD = np.array([0.45, 0.5, 0.4], np.float32), np.array([0.25, 0.2, 0.3], np.float32)
 FLAGS = ("--model", "resnet14")

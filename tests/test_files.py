@@ -6,10 +6,10 @@ import pytest
 from safetensors.numpy import load
 from small_run import start
 
-from imp_rg.io import files
-from imp_rg.io.files import read_json, write_bytes, write_csv
-from imp_rg.io.runs import RunFolder
-from imp_rg.io.tickets import write_ticket
+from imp_rg.runs import files
+from imp_rg.runs.files import read_json, write_bytes, write_csv
+from imp_rg.runs.folder import RunFolder
+from imp_rg.runs.tickets import write_ticket
 from imp_rg.types import Variables
 
 SETTINGS = {"model": "resnet14", "levels": 12, "seeds": 3, "blocks": "block"}
@@ -129,7 +129,7 @@ def test_fresh_removes_what_a_run_writes_and_nothing_else(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from imp_rg.io.lock import lock_folder
+from imp_rg.runs.lock import lock_folder
 lock = lock_folder(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imp_rg.io.foreign.tensors import is_tensor_file, open_tensors
+from imp_rg.foreign.tensors import is_tensor_file, open_tensors
 
 FILES = [kind for kind in hostile.WRITERS if kind != "orbax"]
 PLAIN = [kind for kind in FILES if kind != "compressed npz"]

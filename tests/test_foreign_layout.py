@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from imp_rg.io.foreign.layout import LevelFiles, find_levels
-from imp_rg.io.foreign.sequence import natural_key
+from imp_rg.foreign.layout import LevelFiles, find_levels
+from imp_rg.foreign.sequence import natural_key
 
 ONES = {"conv1.weight": np.ones((2, 3), np.float32)}
 

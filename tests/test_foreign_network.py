@@ -12,12 +12,12 @@ import orbax.checkpoint as ocp
 import pytest
 from safetensors.numpy import save_file
 
-from imp_rg.io.foreign.block_rules import choose_rules, make_network_partition
-from imp_rg.io.foreign.network import open_network
-from imp_rg.io.foreign.tensors import open_tensors
-from imp_rg.io.tickets import write_ticket
+from imp_rg.foreign.block_rules import choose_rules, make_network_partition
+from imp_rg.foreign.network import open_network
+from imp_rg.foreign.tensors import open_tensors
 from imp_rg.models import make_model
 from imp_rg.pytree import to_flat
+from imp_rg.runs.tickets import write_ticket
 
 RNG = np.random.default_rng(0)
 SHAPES = {"conv.weight": (4, 3, 2, 2), "conv.bias": (4,), "fc.weight": (5, 4), "fc.bias": (5,)}

@@ -15,9 +15,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from imp_rg.io.foreign import leaves as limits
-from imp_rg.io.foreign import tensors
-from imp_rg.io.foreign.tensors import is_tensor_file, open_tensors
+from imp_rg.foreign import leaves as limits
+from imp_rg.foreign import tensors
+from imp_rg.foreign.tensors import is_tensor_file, open_tensors
 
 FORMATS = list(hostile.WRITERS)
 
@@ -377,7 +377,7 @@ def test_hostile_zip_archives(tmp_path, monkeypatch):
     assert (
         dict(open_tensors(path))["bomb"].sum() == 0
     )  # zeros compress like a mask that is all True
-    monkeypatch.setattr("imp_rg.io.foreign.array_files.MAX_INFLATED", 1 << 25)
+    monkeypatch.setattr("imp_rg.foreign.array_files.MAX_INFLATED", 1 << 25)
     assert "save it uncompressed" in refusal(path)
 
 
@@ -453,7 +453,7 @@ def test_depth_and_number_of_entries_are_bounded(tmp_path, monkeypatch):
 MEMORY_CODE = """
 import resource, sys
 from pathlib import Path
-from imp_rg.io.foreign.tensors import open_tensors
+from imp_rg.foreign.tensors import open_tensors
 file = open_tensors(Path(sys.argv[2]))
 file["small"].sum()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

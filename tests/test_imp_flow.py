@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments.imp_flow import PRESETS, Config, run
-from experiments.parts import cli
+from experiments.shell import cli
 from imp_rg.blocks import parse_blocks
 from imp_rg.config import TrainConfig
 from imp_rg.imp.drivers import steps_per_epoch

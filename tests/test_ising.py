@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from experiments import ising as experiment
-from experiments.parts.ising import page as ising_page
+from experiments.studies.ising import page as ising_page
 from imp_rg.rg import ising
 from imp_rg.rg.monte_carlo_rg import (
     binder_crossing,

@@ -9,11 +9,11 @@ from language_inputs import LETTERS, planted_rows, write_checkpoint, write_rows,
 from rich.console import Console
 
 from experiments import language_flow
-from experiments.parts import cli
-from experiments.parts.imp import run
-from experiments.parts.language.config import PRESETS
-from experiments.parts.language.setup import load_texts, prepare
-from experiments.parts.progress import LevelProgress
+from experiments.shell import cli
+from experiments.shell.progress import LevelProgress
+from experiments.studies.language.assemble import load_texts, prepare
+from experiments.studies.language.config import PRESETS
+from experiments.trunk import run
 
 TABLES = ("flow.csv", "null_flow.csv", "metrics.csv", "spectrum.csv", "observables.csv")
 SMALL = (

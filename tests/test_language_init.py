@@ -6,13 +6,13 @@ import pytest
 from language_folder import write_uneven_checkpoint
 
 from experiments.language_init import Config, answers, init_flow, layer_rows, run, sigma_frame
-from experiments.parts.language.tables import layer_of
+from experiments.studies.language.tables import layer_of
 from imp_rg.config import PruneConfig
-from imp_rg.io.files import read_csv
-from imp_rg.io.foreign.bert_variables import find_checkpoint, load_bert, read_config
+from imp_rg.foreign.bert_variables import find_checkpoint, load_bert, read_config
 from imp_rg.models.bert import make_bert
-from imp_rg.reading import read
-from imp_rg.reading.regroup import regroup
+from imp_rg.runs import read
+from imp_rg.runs.files import read_csv
+from imp_rg.runs.regroup import regroup
 
 TENTHS = PruneConfig(prune_fraction=0.1, fraction_of="original")
 

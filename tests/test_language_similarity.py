@@ -10,17 +10,17 @@ from bert_inputs import random_tokens
 from language_folder import write_uneven_checkpoint
 from scipy import stats
 
-from experiments.parts.language.similarity import (
+from experiments.studies.language.similarity import (
     rank_frame,
     read_similarity,
     record_similarity,
     spearman,
 )
+from imp_rg.foreign.bert_variables import load_bert, read_config
 from imp_rg.imp.similarity import layer_similarity
-from imp_rg.io.foreign.bert_variables import load_bert, read_config
-from imp_rg.io.tickets import write_level
 from imp_rg.models.bert import make_bert
 from imp_rg.pytree import ones_masks
+from imp_rg.runs.tickets import write_level
 
 
 def test_weights_of_the_checkpoint_and_of_the_run(tmp_path):

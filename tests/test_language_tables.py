@@ -12,9 +12,9 @@ from language_folder import DENSITY, encoder_partition, write_task, write_tasks
 from rich.console import Console
 from scipy import stats
 
-from experiments.parts.language.page import report
-from experiments.parts.language.similarity import read_similarity
-from experiments.parts.language.tables import (
+from experiments.studies.language.page import report
+from experiments.studies.language.similarity import read_similarity
+from experiments.studies.language.tables import (
     INIT,
     MASKS,
     ONESHOT,
@@ -29,11 +29,11 @@ from experiments.parts.language.tables import (
     spread_frame,
     task_frame,
 )
-from experiments.parts.language.words import verdict
-from imp_rg.io.files import read_csv, write_csv, write_json
+from experiments.studies.language.words import verdict
 from imp_rg.models.bert import KINDS, make_bert
 from imp_rg.models.bert_config import BertConfig
 from imp_rg.rg import gaussian_null, measure_spectrum
+from imp_rg.runs.files import read_csv, write_csv, write_json
 
 EXCESS = (0.02, 0.0, -0.01)
 

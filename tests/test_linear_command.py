@@ -13,9 +13,9 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import helmert
 
 from experiments import linear
-from experiments.parts import cli
-from experiments.parts.linear.groups import group_blocks, group_shares
-from experiments.parts.linear.words import answers, caveats, distinct, stability_text
+from experiments.shell import cli
+from experiments.studies.linear.groups import group_blocks, group_shares
+from experiments.studies.linear.words import answers, caveats, distinct, stability_text
 from imp_rg import read
 from imp_rg.plots.linear import linear_plane, linear_prediction
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from imp_rg.io.foreign.variables import load_variables
-from imp_rg.io.tickets import write_ticket
+from imp_rg.foreign.variables import load_variables
 from imp_rg.models import make_model
 from imp_rg.pytree import to_flat
+from imp_rg.runs.tickets import write_ticket
 
 torch = pytest.importorskip("torch")
 prune = pytest.importorskip("torch.nn.utils.prune")

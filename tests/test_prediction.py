@@ -15,7 +15,7 @@ from imp_rg.rg import (
     transfer_outcomes,
     viable_levels,
 )
-from imp_rg.rg.transfer_matrix import mantel_test, rank_correlation
+from imp_rg.rg.ticket_transfer import mantel_test, rank_correlation
 
 OFF = ~np.eye(8, dtype=bool)
 
@@ -225,7 +225,7 @@ def test_names_of_tasks_and_batches_do_not_matter(monkeypatch):
     assert renamed.directed[:6] == pytest.approx(plain.directed[:6], nan_ok=True)
     only_one = quick(distance[order], loss, control, num_permutations=720)
     assert only_one.directed.spearman != pytest.approx(plain.directed.spearman)
-    monkeypatch.setattr("imp_rg.rg.transfer_matrix._MAX_CELLS", 500)
+    monkeypatch.setattr("imp_rg.rg.ticket_transfer._MAX_CELLS", 500)
     in_parts = quick(distance, loss, control, num_permutations=720)
     assert in_parts.directed[:3] == plain.directed[:3]
     assert in_parts.directed[5:] == plain.directed[5:]

@@ -9,18 +9,18 @@ import pytest
 from safetensors import safe_open
 
 from experiments import pretrain
-from experiments.parts.imp import run as imp_run
-from experiments.parts.pretrain import loop
-from experiments.parts.pretrain.config import PRESETS, Config
-from experiments.parts.pretrain.setup import make_epoch_fn, prepare
+from experiments.studies.pretrain import loop
+from experiments.studies.pretrain.assemble import make_epoch_fn, prepare
+from experiments.studies.pretrain.config import PRESETS, Config
+from experiments.trunk import run as imp_run
+from imp_rg.foreign import load_variables
 from imp_rg.imp.replicates import stack
-from imp_rg.io.checkpoints import Checkpoints
-from imp_rg.io.files import read_csv, read_json
-from imp_rg.io.foreign import load_variables
-from imp_rg.io.tickets import read_ticket
 from imp_rg.models import make_model
 from imp_rg.models.projector import PROJECTOR, Encoder
 from imp_rg.pytree import leaf_paths, ones_masks
+from imp_rg.runs.checkpoints import Checkpoints
+from imp_rg.runs.files import read_csv, read_json
+from imp_rg.runs.tickets import read_ticket
 
 SMALL = dataclasses.replace(
     PRESETS["smoke"], model="lenet64-32", width=1.0, blocks="layer", device="cpu"

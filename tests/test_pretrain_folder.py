@@ -10,15 +10,15 @@ from picture_folder import NUM_TEST, write_pictures
 from PIL import Image
 
 from experiments import pretrain
-from experiments.parts.imp import run as imp_run
-from experiments.parts.pretrain import loop
-from experiments.parts.pretrain.config import PRESETS
-from experiments.parts.pretrain.setup import prepare
-from imp_rg.data.folder import ImageFolder, load_folder
+from experiments.studies.pretrain import loop
+from experiments.studies.pretrain.assemble import prepare
+from experiments.studies.pretrain.config import PRESETS
+from experiments.trunk import run as imp_run
+from imp_rg.data.image_folder import ImageFolder, load_folder
 from imp_rg.data.pictures import Crop, read_picture
 from imp_rg.data.views import ViewConfig, draw_pair
 from imp_rg.imp.replicates import stack
-from imp_rg.io.files import read_csv, read_json
+from imp_rg.runs.files import read_csv, read_json
 from imp_rg.types import Batch
 
 SIZE = 16

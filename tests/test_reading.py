@@ -9,7 +9,7 @@ from oracles import loop_read_shares
 from safetensors.numpy import save_file
 
 import imp_rg
-from imp_rg.io.files import read_csv
+from imp_rg.runs.files import read_csv
 
 KEYS = ["seed", "level", "point", "block"]
 

@@ -12,8 +12,8 @@ from run_folder import write_run_folder
 
 from imp_rg.report import lead_columns, lead_rows, write_report
 from imp_rg.report.caveats import caveats
-from imp_rg.report.comparison import agreement, answer, published_for
-from imp_rg.report.folder import read_tables
+from imp_rg.report.published_beside import agreement, answer, published_for
+from imp_rg.report.run_tables import read_tables
 from imp_rg.report.words import block_list, level_list, percent_text
 
 MAIN = {

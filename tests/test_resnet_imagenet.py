@@ -85,7 +85,7 @@ def test_equals_pytorch(depth, stem, size, is_training, tmp_path):
     torch = pytest.importorskip("torch")
     from torch_nets import torch_logits, torch_resnet
 
-    from imp_rg.io.foreign.variables import load_variables
+    from imp_rg.foreign.variables import load_variables
 
     torch.set_num_threads(1)
     network = torch_resnet(depth, stem, width=0.25)

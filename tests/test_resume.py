@@ -9,10 +9,10 @@ from kill_points import KINDS
 from small_run import FLAGS, contents, everything, finished_run, run_in_process, start
 
 from experiments import imp_flow
-from experiments.parts import cli
-from experiments.parts.imp import run
-from experiments.parts.progress import LevelProgress
-from imp_rg.io import files
+from experiments.shell import cli
+from experiments.shell.progress import LevelProgress
+from experiments.trunk import run
+from imp_rg.runs import files
 
 SIGKILLED = -9
 

@@ -8,10 +8,10 @@ import pytest
 from safetensors.numpy import load_file
 from small_run import FLAGS, contents, everything, finished_run, run_in_process
 
-from experiments.parts.imp import run
-from imp_rg.io.checkpoints import Checkpoints
-from imp_rg.io.foreign.layout import find_levels
-from imp_rg.io.runs import RunFolder
+from experiments.trunk import run
+from imp_rg.foreign.layout import find_levels
+from imp_rg.runs.checkpoints import Checkpoints
+from imp_rg.runs.folder import RunFolder
 
 SAVING = (*FLAGS, "--save-levels")
 

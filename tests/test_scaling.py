@@ -11,13 +11,12 @@ from rich.console import Console
 from scipy import stats
 
 from experiments import scaling
-from experiments.parts import cli
-from experiments.parts.imp import run
-from experiments.parts.scaling.checks import check_ising
-from experiments.parts.scaling.page import scaling_answers
-from experiments.parts.scaling.tables import collapse_frame, joint_arrays, points_frame
+from experiments.shell import cli
+from experiments.studies.scaling.checks import check_ising
+from experiments.studies.scaling.page import scaling_answers
+from experiments.studies.scaling.tables import collapse_frame, joint_arrays, points_frame
+from experiments.trunk import run
 from imp_rg.config import TrainConfig
-from imp_rg.io.files import read_csv, write_csv, write_json
 from imp_rg.rg import collapse, fit_joint_law
 from imp_rg.rg.error_noise import LogNoise
 from imp_rg.rg.ising import CRITICAL_TEMPERATURE
@@ -30,6 +29,7 @@ from imp_rg.rg.percolation import (
     wrapping_samples,
     wraps,
 )
+from imp_rg.runs.files import read_csv, write_csv, write_json
 
 X_C, PLANTED_NU, ZETA = 0.4, 0.8, 0.3
 SIZES = (8, 16, 32, 64)

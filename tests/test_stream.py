@@ -15,7 +15,7 @@ from PIL import Image
 
 from imp_rg.config import PruneConfig, TrainConfig
 from imp_rg.data import load
-from imp_rg.data.folder import load_folder
+from imp_rg.data.image_folder import load_folder
 from imp_rg.data.pictures import central_crop, draw_crop, random_box, read_picture
 from imp_rg.imp.drivers import plan_batches
 from imp_rg.imp.evaluate import make_measure_fn
@@ -28,9 +28,9 @@ from imp_rg.imp.stream import (
     make_stream_train_fn,
 )
 from imp_rg.imp.train import make_begin, make_optimizer, make_train_fn, make_train_step
-from imp_rg.io.snapshots import SnapshotFolder
 from imp_rg.models import make_model
 from imp_rg.pytree import ones_masks
+from imp_rg.runs.snapshots import SnapshotFolder
 from imp_rg.types import Stream, StreamBatch, Variables
 
 SIZE = 16
@@ -171,7 +171,7 @@ def row_of(folder, x, y):
 @pytest.fixture
 def uncropped(monkeypatch):
     """Training pictures as in evaluation, so that they can be told apart."""
-    module = sys.modules["imp_rg.data.folder"]
+    module = sys.modules["imp_rg.data.image_folder"]
     monkeypatch.setattr(
         module, "draw_crop", lambda image, rng, size, crop: central_crop(image, size=size)
     )
@@ -349,7 +349,7 @@ def test_a_killed_level_ends_in_the_same_bits(folder, tmp_path, monkeypatch):
         with pytest.raises(KilledError):
             run_folder(folder, snapshots=KilledSnapshots(path, num_saves=num_saves))
         with monkeypatch.context() as patched:
-            module = sys.modules["imp_rg.data.folder"]
+            module = sys.modules["imp_rg.data.image_folder"]
             patched.setattr(module, "draw_crop", lambda *a, **k: read.append(1) or draw(*a, **k))
             read.clear()
             got, _ = run_folder(folder, snapshots=SnapshotFolder(path, keep=2))

@@ -14,10 +14,10 @@ from small_run import ROOT, everything
 submitit = pytest.importorskip("submitit")
 
 from experiments import sweep  # noqa: E402  (after the skip)
-from experiments.parts import cli  # noqa: E402  (after the skip)
-from experiments.parts.sweep.file import Job, read_sweep  # noqa: E402  (after the skip)
-from experiments.parts.sweep.job import Attempt, Outcome  # noqa: E402  (after the skip)
-from experiments.parts.sweep.scheduler import Scheduler, outcome_of  # noqa: E402  (after the skip)
+from experiments.shell import cli  # noqa: E402  (after the skip)
+from experiments.studies.sweep.file import Job, read_sweep  # noqa: E402  (after the skip)
+from experiments.studies.sweep.job import Attempt, Outcome  # noqa: E402  (after the skip)
+from experiments.studies.sweep.scheduler import Scheduler, outcome_of  # noqa: E402  (after the skip)
 
 JOB = "[[jobs]]\nexperiment = 'imp_flow'\n"
 

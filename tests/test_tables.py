@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from small_run import finished_run, run_in_process
 
-from experiments.parts.imp import run
-from imp_rg.io.files import read_json
+from experiments.trunk import run
 from imp_rg.report import write_report
 from imp_rg.rg import excess, measure_spectrum
+from imp_rg.runs.files import read_json
 from imp_rg.types import POINTS
 
 SEEDS, LEVELS, BLOCKS = [0, 1], [0, 1, 2, 3], ["dense0", "dense1", "head"]

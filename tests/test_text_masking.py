@@ -13,7 +13,7 @@ from imp_rg.data.text.masking import UNASKED, Masking, make_masking, mask_tokens
 from imp_rg.data.text.rows import read_rows
 from imp_rg.data.text.tasks import MLM, TASKS, find_task
 from imp_rg.data.text.tokenise import Tokens, load_tokenizer
-from imp_rg.io.foreign.bert_variables import find_checkpoint
+from imp_rg.foreign.bert_variables import find_checkpoint
 
 NUM_WORDS, NUM_EXAMPLES, WIDTH = 1000, 400, 64
 MASKING = Masking(mask=4, special=(0, 1, 2, 3, 4), num_words=NUM_WORDS)

@@ -9,7 +9,7 @@ import pytest
 from text_inputs import ID, WORDS, make_tokenizer, needs_real_encoder, words_of
 
 from imp_rg.data.text.tokenise import load_tokenizer, truncate
-from imp_rg.io.foreign.bert_variables import find_checkpoint
+from imp_rg.foreign.bert_variables import find_checkpoint
 
 
 def cut_token_by_token(first, second, room):

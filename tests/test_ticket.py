@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from imp_rg.io.tickets import read_ticket, write_level, write_ticket
 from imp_rg.pytree import leaf_paths, to_flat
+from imp_rg.runs.tickets import read_ticket, write_level, write_ticket
 from imp_rg.tickets.ticket import Ticket
 from imp_rg.types import Variables
 

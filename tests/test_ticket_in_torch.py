@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 
 from torch_nets import torch_cifar_resnet, torch_logits  # noqa: E402  (after the skip)
 
-from imp_rg.io.tickets import write_ticket  # noqa: E402  (after the skip)
 from imp_rg.models import make_model  # noqa: E402  (after the skip)
 from imp_rg.pytree import apply_masks  # noqa: E402  (after the skip)
+from imp_rg.runs.tickets import write_ticket  # noqa: E402  (after the skip)
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 SNIPPET = re.compile(r"<!-- torch snippet -->\n```py(?:thon)?\n(.*?)```", re.DOTALL)

@@ -18,17 +18,17 @@ from rich.console import Console
 from small_run import start
 
 from experiments import transfer
-from experiments.parts import cli
-from experiments.parts.transfer import page, search
-from experiments.parts.transfer.cells import COLUMNS, Cell, CellTable, CellTrainer, plan_cells
-from experiments.parts.transfer.config import PRESETS, Config, task_folder
-from experiments.parts.transfer.search import does_transfer, search_minimal_densities
-from experiments.parts.transfer.tasks import prepare_tasks
-from imp_rg.io.files import read_csv, read_json
-from imp_rg.io.runs import ticket_path
-from imp_rg.io.tickets import read_ticket
+from experiments.shell import cli
+from experiments.studies.transfer import page, search
+from experiments.studies.transfer.cells import COLUMNS, Cell, CellTable, CellTrainer, plan_cells
+from experiments.studies.transfer.config import PRESETS, Config, task_folder
+from experiments.studies.transfer.search import does_transfer, search_minimal_densities
+from experiments.studies.transfer.tasks import prepare_tasks
 from imp_rg.pytree import to_flat
 from imp_rg.rg.minimal_density import minimal_density
+from imp_rg.runs.files import read_csv, read_json
+from imp_rg.runs.folder import ticket_path
+from imp_rg.runs.tickets import read_ticket
 
 TASKS = ("digits", "digits+group=odd-even", "digits+permute")
 FLAGS = (

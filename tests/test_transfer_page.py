@@ -9,9 +9,9 @@ from matplotlib.patches import Rectangle
 from planted_transfer import write_experiment
 from rich.console import Console
 
-from experiments.parts.transfer.page import TITLES, report, scatter_points, write_transfer_page
-from experiments.parts.transfer.tables import FRAMES, make_tables
-from experiments.parts.transfer.words import answers, limits, verdict
+from experiments.studies.transfer.page import TITLES, report, scatter_points, write_transfer_page
+from experiments.studies.transfer.tables import FRAMES, make_tables
+from experiments.studies.transfer.words import answers, limits, verdict
 from imp_rg.plots import transfer as plots
 
 FEW = 499

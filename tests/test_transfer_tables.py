@@ -9,11 +9,11 @@ import pytest
 from planted_transfer import DENSITY, write_experiment
 from scipy import stats
 
-from experiments.parts.transfer.predictors import ALL_LEVELS, PREDICTORS
-from experiments.parts.transfer.tables import FRAMES, make_tables, read_cells, write_tables
-from imp_rg.io.files import read_json, write_json
-from imp_rg.io.tickets import read_ticket
-from imp_rg.reading import read
+from experiments.studies.transfer.predictors import ALL_LEVELS, PREDICTORS
+from experiments.studies.transfer.tables import FRAMES, make_tables, read_cells, write_tables
+from imp_rg.runs import read
+from imp_rg.runs.files import read_json, write_json
+from imp_rg.runs.tickets import read_ticket
 
 FEW = 199
 

@@ -12,7 +12,8 @@ from imp_rg.rg import compare_exponents
 from imp_rg.rg.classes import average_tree, cut_classes
 from imp_rg.rg.distance import pooled_scatter
 from imp_rg.rg.matching import match_blocks
-from imp_rg.rg.permutation import holm, permutation_test, smallest_p, welch_interval
+from imp_rg.rg.permutation import holm, permutation_test, smallest_p
+from imp_rg.rg.stats import welch_interval
 from imp_rg.rg.universality import seeds_needed
 
 

@@ -6,9 +6,9 @@ import pytest
 from vision_folder import write_cells
 
 from experiments import vision_exponents
-from experiments.parts import cli
+from experiments.shell import cli
 from imp_rg import published
-from imp_rg.io.files import read_json, write_json
+from imp_rg.runs.files import read_json, write_json
 
 DENSITY = 0.8 ** np.arange(26)
 PT = (0.14, 0.13, 0.03, -0.12)

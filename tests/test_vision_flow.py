@@ -13,17 +13,17 @@ import pytest
 from rich.console import Console
 
 from experiments import pretrain, vision_flow
-from experiments.parts import cli
-from experiments.parts.imp import run
-from experiments.parts.pretrain.setup import WEIGHTS
-from experiments.parts.progress import LevelProgress
-from experiments.parts.vision import execution, page
-from experiments.parts.vision.config import PRESETS, Cell
-from imp_rg.io.files import write_json
-from imp_rg.io.foreign import variables
-from imp_rg.io.tickets import read_ticket, write_level
+from experiments.shell import cli
+from experiments.shell.progress import LevelProgress
+from experiments.studies.pretrain.assemble import WEIGHTS
+from experiments.studies.vision import execution, page
+from experiments.studies.vision.config import PRESETS, Cell
+from experiments.trunk import run
+from imp_rg.foreign import variables
 from imp_rg.models import IMAGENET_BLOCKS, make_model, resnet_imagenet
 from imp_rg.pytree import ones_masks, to_flat
+from imp_rg.runs.files import write_json
+from imp_rg.runs.tickets import read_ticket, write_level
 from imp_rg.types import ValidatedBatch
 
 TABLES = ("flow.csv", "null_flow.csv", "metrics.csv", "spectrum.csv", "observables.csv")

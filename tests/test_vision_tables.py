@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from vision_folder import STAGES, write_cells
 
-from experiments.parts.vision.cells import init_text, measure, pairs, read_cells, start_of
-from experiments.parts.vision.distances import (
+from experiments.studies.vision.cells import init_text, measure, pairs, read_cells, start_of
+from experiments.studies.vision.distances import (
     ALL,
     HELD,
     NOT_DECIDED,
@@ -20,11 +20,11 @@ from experiments.parts.vision.distances import (
     distance_by_seed,
     distance_frame,
 )
-from experiments.parts.vision.page import report
-from experiments.parts.vision.tables import SIGNS_CLAIM, claim_frame, sigma_frame
-from experiments.parts.vision.words import answers, in_window
+from experiments.studies.vision.page import report
+from experiments.studies.vision.tables import SIGNS_CLAIM, claim_frame, sigma_frame
+from experiments.studies.vision.words import answers, in_window
 from imp_rg import published
-from imp_rg.io.files import read_csv, read_json, write_json
+from imp_rg.runs.files import read_csv, read_json, write_json
 
 SCRATCH, FROM_C100, FROM_C10 = "scratch", "supervised:cifar100", "supervised:cifar10"
 C10, C100 = (0.15, 0.12, 0.05, -0.30), (0.13, 0.16, 0.04, -0.06)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.parts.vision.config import slug
+from experiments.studies.vision.config import slug
 from imp_rg.blocks import BlockPartition
 from imp_rg.flow import FlowPoint, FlowTrajectory
-from imp_rg.io import tables
-from imp_rg.io.files import write_csv, write_json
+from imp_rg.runs import tables
+from imp_rg.runs.files import write_csv, write_json
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 SHARES = np.array([0.05, 0.08, 0.12, 0.25])

@@ -52,7 +52,7 @@ STREAMED = Execution("dispatch", "loop")
 
 @runtime_checkable
 class Snapshots(Protocol):
-    """Where a level leaves what it needs to go on; see `imp_rg.io.snapshots`."""
+    """Where a level leaves what it needs to go on; see `imp_rg.runs.snapshots`."""
 
     def save(self, name: str, flat: Mapping[str, np.ndarray]) -> None:
         """Keeps arrays under a name."""

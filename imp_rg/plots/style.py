@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 
-from imp_rg.io.files import write_bytes
 from imp_rg.rg.stats import t_interval
+from imp_rg.runs.files import write_bytes
 
 Frame = Any
 """A `pandas.DataFrame`, whose own annotations make every column a union of all it might be."""

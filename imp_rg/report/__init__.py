@@ -3,4 +3,4 @@
 from imp_rg.report.lead import LeadRow as LeadRow
 from imp_rg.report.lead import lead_columns as lead_columns
 from imp_rg.report.lead import lead_rows as lead_rows
-from imp_rg.report.page import write_report as write_report
+from imp_rg.report.run_page import write_report as write_report

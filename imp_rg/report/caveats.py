@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from imp_rg.report.folder import RunTables
 from imp_rg.report.lead import lead_nulls
+from imp_rg.report.run_tables import RunTables
 from imp_rg.report.words import (
     block_list,
     count_text,

@@ -1,20 +1,20 @@
 """The folder of a comparison, as its page reads it.
 
-In: a folder written by `imp_rg.io.comparison_tables`. Out: `ComparisonTables`.
+In: a folder written by `imp_rg.runs.comparison_tables`. Out: `ComparisonTables`.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imp_rg.io.files import read_csv, read_json
 from imp_rg.plots.style import Frame
-from imp_rg.report.folder import select
+from imp_rg.report.run_tables import select
+from imp_rg.runs.files import read_csv, read_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonTables:
-    """One comparison; frames have the columns that `imp_rg.io.comparison_tables` writes.
+    """One comparison; frames have the columns that `imp_rg.runs.comparison_tables` writes.
 
     Attributes:
       settings: ``comparison.json``: runs, linkage, linkage_measure, ci_level.

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from imp_rg import plots
-from imp_rg.io.files import write_bytes
 from imp_rg.plots.comparison import measure_title
 from imp_rg.report.compare_folder import ComparisonTables, read_comparison
 from imp_rg.report.compare_words import answer, comparison_caveats, pair_sentence, prediction
 from imp_rg.report.figures import Figure, save_figures
-from imp_rg.report.folder import select
 from imp_rg.report.paper_section import paper_section
+from imp_rg.report.run_tables import select
 from imp_rg.report.templates import Table, render
 from imp_rg.report.words import decimal_text, environment_lines, estimate_text
+from imp_rg.runs.files import write_bytes
 
 CAPTIONS = {
     "tree": (

@@ -12,7 +12,7 @@ import pandas as pd
 from imp_rg.plots.style import Frame
 from imp_rg.report.caveats import Caveat
 from imp_rg.report.compare_folder import ComparisonTables
-from imp_rg.report.folder import select
+from imp_rg.report.run_tables import select
 from imp_rg.report.words import count_text, estimate_text, percent_text
 from imp_rg.rg.universality import MIN_SEEDS, SIGNIFICANCE, seeds_needed
 

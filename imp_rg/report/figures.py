@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imp_rg import plots
-from imp_rg.report.folder import RunTables
 from imp_rg.report.lead import lead_nulls
+from imp_rg.report.run_tables import RunTables
 from imp_rg.report.templates import inline
 
 CAPTIONS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imp_rg.plots.style import Frame
-from imp_rg.report.folder import select
+from imp_rg.report.run_tables import select
 from imp_rg.report.words import estimate_text, interval_text, number_text
 
 LEAD_NULLS = ("init", "oneshot", "gaussian")

@@ -14,12 +14,12 @@ import pandas as pd
 from jaxtyping import Float
 
 from imp_rg import published
-from imp_rg.io.files import write_csv
 from imp_rg.plots.style import Frame
-from imp_rg.report.comparison import agreement
-from imp_rg.report.folder import select
 from imp_rg.report.lead import lead_nulls
+from imp_rg.report.published_beside import agreement
+from imp_rg.report.run_tables import select
 from imp_rg.report.words import count_text, percent_text
+from imp_rg.runs.files import write_csv
 
 HERE = {"point": "trained", "denominator": "prunable"}
 """The conventions of this package's own tables."""

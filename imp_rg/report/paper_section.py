@@ -6,13 +6,13 @@ In: a folder with ``paper.csv`` and ``paper_blocks.csv``. Out: words and tables 
 from pathlib import Path
 from typing import Any
 
-from imp_rg.io.files import read_csv
 from imp_rg.plots.style import Frame
-from imp_rg.report.folder import select
 from imp_rg.report.lead import lead_nulls
 from imp_rg.report.paper import HERE, NULL_SUFFIX, convention_sentences, paper_sentence
+from imp_rg.report.run_tables import select
 from imp_rg.report.templates import Table
 from imp_rg.report.words import decimal_text, interval_text, number_text
+from imp_rg.runs.files import read_csv
 
 
 def paper_section(folder: Path) -> dict[str, Any] | None:

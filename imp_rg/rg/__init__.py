@@ -30,8 +30,8 @@ from imp_rg.rg.spectrum import measure_spectrum as measure_spectrum
 from imp_rg.rg.stats import SeedInterval as SeedInterval
 from imp_rg.rg.stats import mean_is_zero_p as mean_is_zero_p
 from imp_rg.rg.stats import t_interval as t_interval
-from imp_rg.rg.transfer_matrix import TransferOutcomes as TransferOutcomes
-from imp_rg.rg.transfer_matrix import transfer_outcomes as transfer_outcomes
+from imp_rg.rg.ticket_transfer import TransferOutcomes as TransferOutcomes
+from imp_rg.rg.ticket_transfer import transfer_outcomes as transfer_outcomes
 from imp_rg.rg.universality import Comparison as Comparison
 from imp_rg.rg.universality import PairDifference as PairDifference
 from imp_rg.rg.universality import RunExponents as RunExponents

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from imp_rg.config import require
-from imp_rg.rg.transfer_matrix import SATURATED_BELOW
+from imp_rg.rg.ticket_transfer import SATURATED_BELOW
 
 
 @dataclass(frozen=True, kw_only=True)

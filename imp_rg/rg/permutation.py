@@ -10,9 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import stdtrit
-
-from imp_rg.rg.stats import t_interval
 
 
 class PermutationTest(NamedTuple):
@@ -28,20 +25,6 @@ class PermutationTest(NamedTuple):
     p_value: float
     p_smallest: float
     is_exact: bool
-
-
-class DifferenceInterval(NamedTuple):
-    """Difference of two means with Welch's t-interval.
-
-    Attributes:
-      mean: Mean of the first group minus mean of the second.
-      low: Lower end; NaN where a group has fewer than two values.
-      high: Upper end; NaN where a group has fewer than two values.
-    """
-
-    mean: Float[np.ndarray, " feature"]
-    low: Float[np.ndarray, " feature"]
-    high: Float[np.ndarray, " feature"]
 
 
 def permutation_test(
@@ -109,29 +92,6 @@ def holm(p_values: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
     stepped = p_values[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
     return adjusted
-
-
-def welch_interval(
-    a: Float[np.ndarray, "seed feature"],
-    b: Float[np.ndarray, "other_seed feature"],
-    *,
-    ci_level: float = 0.95,
-) -> DifferenceInterval:
-    """Difference of the means of two independent groups; NaN leaves a seed out.
-
-    References:
-      Welch, Biometrika 34 (1947).
-    """
-    of_a, of_b = t_interval(a), t_interval(b)
-    square_a, square_b = of_a.sem**2, of_b.sem**2
-    sem = np.sqrt(square_a + square_b)
-    spread = square_a**2 / np.maximum(of_a.num_seeds - 1, 1)
-    spread = spread + square_b**2 / np.maximum(of_b.num_seeds - 1, 1)
-    # Without any scatter the interval is a point, whatever the degrees of freedom.
-    freedom = np.divide(sem**4, spread, out=np.ones_like(sem), where=spread > 0)
-    half_width = stdtrit(freedom, 0.5 + ci_level / 2) * sem  # t quantile; stats.t is slow
-    mean = of_a.mean - of_b.mean
-    return DifferenceInterval(mean=mean, low=mean - half_width, high=mean + half_width)
 
 
 def _labels(

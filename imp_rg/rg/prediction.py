@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 from imp_rg.config import require
-from imp_rg.rg.transfer_matrix import in_batches, mantel_test, of_tasks, rank_correlation
+from imp_rg.rg.ticket_transfer import in_batches, mantel_test, of_tasks, rank_correlation
 
 MIN_TASKS = 5
 """Fewest tasks with a counted cell for an interval over tasks."""

@@ -17,9 +17,10 @@ from jaxtyping import Float, Int, Shaped
 from imp_rg.rg.classes import average_tree, cut_classes
 from imp_rg.rg.distance import UNDEFINED, PairResult, compare_values, pooled_scatter
 from imp_rg.rg.matching import BlockMatch, match_blocks
-from imp_rg.rg.permutation import DifferenceInterval, holm, smallest_p, welch_interval
+from imp_rg.rg.permutation import holm, smallest_p
 from imp_rg.rg.run_exponents import RunExponents as RunExponents
 from imp_rg.rg.run_exponents import check_runs, share_profiles
+from imp_rg.rg.stats import DifferenceInterval, welch_interval
 
 MIN_SEEDS = 4
 """Fewest seeds in each of two runs for a verdict: 3 against 3 cannot give p < 0.10."""

@@ -1,1 +1,0 @@
-"""Parts of `experiments.projection`: checks, tables, the page."""

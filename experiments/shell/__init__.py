@@ -1,0 +1,1 @@
+"""What all commands share: command line, device, progress, studies, ledger of trainings."""

@@ -1,0 +1,133 @@
+"""One progress display: a bar on a terminal, throttled lines elsewhere."""
+
+import threading
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from experiments.shell.cli import stop_if_asked
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Shows how far work is and, once the speed of its own programs is known, the time left.
+
+    The clock starts with the first piece of work that is done: what came before it was compiling.
+    Safe to use from several threads; every report raises `KeyboardInterrupt` after Ctrl-C.
+    """
+
+    def __init__(self, console: Console, *, total: float, text: str = "compiling"):
+        """Describes the whole work, in any unit that goes with time."""
+        self._console, self._total, self._done = console, total, 0.0
+        self._lock, self._last_line = threading.Lock(), 0.0
+        self._first: tuple[float, float] | None = None
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bars.add_task(text, total=total, left="")
+
+    def __enter__(self):
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def skip(self, done: float) -> None:
+        """Says what earlier starts have done; it tells nothing of the speed."""
+        self._done, self._first = done, None
+
+    def advance(self, work: float, text: str) -> None:
+        """Reports a piece of work that is done."""
+        with self._lock:
+            done = self._done + work
+        self.show(text, done=done)
+
+    def show(self, text: str, *, done: float | None = None, force: bool = False) -> None:
+        """Reports where the work stands; without a terminal at most once in a few seconds.
+
+        Args:
+          text: What is being done.
+          done: Work done so far; as before if it is left out.
+          force: Print the line whenever the last one was.
+        """
+        stop_if_asked()
+        with self._lock:
+            now = time.monotonic()
+            if done is not None and done > self._done:
+                self._done = done
+                self._first = self._first or (now, done)
+            left = self._left(now)
+            self._bars.update(self._task, completed=self._done, description=text, left=left)
+            is_due = force or self._done >= self._total
+            is_due = is_due or now - self._last_line > SECONDS_BETWEEN_LINES
+            if self._console.is_terminal or not is_due:
+                return
+            self._last_line = now
+            line = f"{text} · {left}" if left else text
+            self._console.print(line, highlight=False, markup=False)
+
+    def _left(self, now: float) -> str:
+        if self._first is None or self._done <= self._first[1]:
+            return ""
+        began, at = self._first
+        seconds = (now - began) / (self._done - at) * max(self._total - self._done, 0)
+        return "{} min {:02d} s left".format(*divmod(round(seconds), 60))
+
+
+class LevelProgress(Progress):
+    """Shows level, seed, loss, test metric, density and the time left of a run.
+
+    `on_progress` is called from the threads of all replicates.
+    """
+
+    def __init__(
+        self,
+        *,
+        seeds: list[int],
+        num_levels: int,
+        steps: range,
+        console: Console,
+        metric: str = "accuracy",
+    ):
+        """Describes the whole run; `steps` are those of one level, `metric` is a name."""
+        super().__init__(console, total=num_levels * len(steps) * len(seeds))
+        self._seeds, self._steps, self._num_levels = seeds, steps, num_levels
+        self._metric, self._measured = metric, ""
+        self._before, self._in_level = 0, dict.fromkeys(seeds, 0)
+
+    def start_level(self, level: int, density: float, active: list[int]) -> None:
+        """Announces a level."""
+        self._level = f"level {level}/{self._num_levels - 1} · density {density:.3f}"
+        self._active = [self._seeds[i] for i in active]
+        self._in_level = dict.fromkeys(self._active, 0)
+        self._before = level * len(self._steps) * len(self._seeds)
+        if self._before > self._done:
+            self.skip(self._before)
+        self.show(self._level)
+
+    def on_progress(self, replicate: int, step: int, loss: float) -> None:
+        """Reports a replicate's step and loss; raises `KeyboardInterrupt` after Ctrl-C."""
+        seed = self._active[replicate]
+        if step > self._steps.start:  # steps before are the way to the rewind point
+            self._in_level[seed] = step - self._steps.start
+        self.show(
+            f"{self._level} · seed {seed} · step {step}/{self._steps.stop} · loss {loss:.3f}"
+            f"{self._measured}",
+            done=self._before + sum(self._in_level.values()),
+        )
+
+    def end_level(self, percent: float) -> None:
+        """Reports the test metric of the level, mean over seeds."""
+        self._measured = f" · {self._metric} {percent:.1f} %"
+        done = self._before + len(self._steps) * len(self._active)
+        self.show(self._level + self._measured, done=done, force=True)

@@ -1,0 +1,1 @@
+"""The page of `experiments.error_law`."""

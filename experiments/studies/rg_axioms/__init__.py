@@ -1,0 +1,1 @@
+"""Parts of `experiments.rg_axioms`: checks, tables, the page."""

@@ -1,0 +1,248 @@
+"""Settings of `experiments.vision_flow`: every flag with its default, presets, and cells."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
+
+import tyro
+
+from experiments.trunk import config as imp_config
+from experiments.trunk.config import Device
+from imp_rg.config import TrainConfig, require, require_choice
+from imp_rg.imp.drivers import Driver
+from imp_rg.imp.modes import STUDY_EPOCHS, Mode, scaled_config
+from imp_rg.imp.replicates import Strategy
+from imp_rg.models.resnet_imagenet import Stem
+
+Preset = Literal["smoke", "default", "short", "paper"]
+ScratchMode = Literal["lt", "rewind_lt", "pt"]
+Method = Literal["supervised", "simclr", "moco"]
+
+SCRATCH = "scratch"
+
+STUDY_HOLDOUT = 5000
+"""Training images that the study holds out of CIFAR and SVHN."""
+
+
+class Source(NamedTuple):
+    """A pre-training that the command runs itself.
+
+    Attributes:
+      method: Of `experiments.pretrain`.
+      dataset: What it sees.
+    """
+
+    method: Method
+    dataset: str
+
+    def is_of(self, task: str) -> bool:
+        """Whether it is the task itself, with its labels: that would be no other start."""
+        return self == Source("supervised", task)
+
+
+class Cell(NamedTuple):
+    """A task from an init: one run folder.
+
+    Attributes:
+      task: Name of the data set.
+      init: What its networks start from.
+      mode: What their levels start from.
+    """
+
+    task: str
+    init: str
+    mode: Mode
+
+    @property
+    def folder(self) -> str:
+        """Name of the run folder below the output."""
+        return f"{slug(self.task)}--{slug(self.init)}"
+
+
+def slug(name: str) -> str:
+    """A name of a task or init as part of a path; of a file its own name stays.
+
+    House definition.
+    """
+    prefix, _, path = name.rpartition("/")
+    kept = f"{prefix.partition(':')[0]}:{path}" if ":" in prefix else path
+    return re.sub(r"[^\w+=,.-]", "-", kept)
+
+
+def parse_source(init: str) -> Source | None:
+    """``METHOD:DATASET`` as a pre-training of our own; None for anything else."""
+    method, colon, dataset = init.partition(":")
+    return Source(cast(Method, method), dataset) if colon and method in get_args(Method) else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Measures the IMP flow of a ResNet on tasks of images, from scratch and pre-trained.
+
+    Attributes:
+      preset: Defaults to start from: a two-minute try, hours on a CPU, ten epochs a level on a GPU,
+        or the paper's recipe.
+      tasks: Data sets: digits, npz:PATH, folder:PATH, TensorFlow Datasets names, and what is
+        derived from them (imp_rg.data.derived).
+      inits: What networks start from: scratch, a file of pre-trained weights, or METHOD:DATASET,
+        which is pre-trained first (supervised, simclr or moco). A task is not pre-trained on itself
+        by supervision.
+      mode: What levels of networks from scratch are rewound to; pre-trained ones are rewound to
+        their pre-trained weights.
+      model: resnet18, resnet34 or resnet50.
+      width: Multiplies the channels of all layers.
+      stem: For small images (3x3, full resolution), or that of ImageNet.
+      epochs: Length of the schedule; warm-up, drops and rewind point keep their ratios to it.
+      epochs_scale: Multiplies the epochs.
+      batch_size: Images a step.
+      learning_rate: Peak value.
+      pretrain_epochs: Of the pre-training that the command runs itself.
+      augment: Of the tasks; by default flips and crops for CIFAR, none otherwise.
+      holdout: Training images held out for validation; by default 5000 of CIFAR and SVHN, a tenth
+        of other sets.
+      seeds: Number of replicates.
+      first_seed: Seed of the first replicate; the others count up.
+      levels: Last level; levels 0 to this one are run.
+      data_dir: Where prepared TensorFlow Datasets lie.
+      blocks: stage (those of the paper), block, layer, or own patterns as
+        NAME=PATTERN[+PATTERN],NAME=...
+      null: Further null models that train: shuffled.
+      ci_level: Coverage of the intervals over seeds.
+      dtype: Of the computation; auto is bfloat16 on accelerators, float32 on a CPU. Weights and
+        statistics are float32 in any case.
+      device: Where to compute.
+      devices: Devices that share the work.
+      distributed: Whether several processes, started by a scheduler, share it.
+      deterministic: Bit-equal reruns on GPU, slower.
+      driver: Of the training loop; auto takes the fastest by measurement.
+      replicates: How seeds run side by side; auto takes what was fastest on such devices, measure
+        tries all ways on the present one.
+      save_levels: Also keep the trained weights of every level, in levels/.
+      no_tickets: Keep no tickets: rewind weights and masks of every level, 5 bytes a weight.
+      out: Folder of the run folders, one a cell; by default below runs/vision_flow.
+      fresh: Throw away what the run folders of the cells hold.
+    """
+
+    preset: Preset = "default"
+    tasks: tuple[str, ...] = ("cifar10", "cifar100")
+    inits: tuple[str, ...] = (SCRATCH, "supervised:cifar10", "supervised:cifar100")
+    mode: ScratchMode = "rewind_lt"
+    model: str = "resnet50"
+    width: float = 1.0
+    stem: Stem = "cifar"
+    epochs: float = STUDY_EPOCHS
+    epochs_scale: float = 1.0
+    batch_size: int = 256
+    learning_rate: float = 0.1
+    pretrain_epochs: int = 10
+    augment: Literal["default", "none", "flip_crop"] = "default"
+    holdout: int | None = None
+    seeds: int = 3
+    first_seed: int = 0
+    levels: int = 18
+    data_dir: Path | None = None
+    blocks: str = "stage"
+    null: tuple[Literal["shuffled"], ...] = ()
+    ci_level: float = 0.95
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Device = "auto"
+    devices: int = 1
+    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    driver: Driver | Literal["auto"] = "auto"
+    replicates: Strategy | Literal["auto", "measure"] = "auto"
+    save_levels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    no_tickets: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    out: Path | None = None
+    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+    def __post_init__(self):
+        require(len(self.tasks) > 0, "tasks", "must name at least one", self.tasks)
+        require(len(self.inits) > 0, "inits", "must name at least one", self.inits)
+        for name, values in (("tasks", self.tasks), ("inits", self.inits)):
+            are_apart = len(set(map(slug, values))) == len(values)
+            require(are_apart, name, "must differ in the names of their folders", values)
+        require(len(self.cells) > 0, "inits", "must leave a task that is not its own", self.inits)
+        require_choice("mode", self.mode, ScratchMode)
+        require(self.devices >= 1, "devices", "must be at least 1", self.devices)
+        rule = "must be at least 1"
+        require(self.pretrain_epochs >= 1, "pretrain_epochs", rule, self.pretrain_epochs)
+        # Each process would come to an end of its own.
+        is_agreed = not (self.distributed and self.replicates == "measure")
+        rule = "must not be measure with --distributed"
+        require(is_agreed, "replicates", rule, self.replicates)
+        self.level_config(self.cells[0], TrainConfig())  # checks what both configs hold
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every task from every init, task by task; but none from supervision on itself."""
+        return [
+            Cell(task, init, self.mode if init == SCRATCH else "pt_trans")
+            for task in self.tasks
+            for init in self.inits
+            if (source := parse_source(init)) is None or not source.is_of(task)
+        ]
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The pre-trainings that cells start from, by init."""
+        found = {cell.init: parse_source(cell.init) for cell in self.cells}
+        return {init: source for init, source in found.items() if source is not None}
+
+    def train_config(self, mode: Mode, *, steps_per_epoch: int) -> TrainConfig:
+        """F of the cells of a mode.
+
+        Raises:
+          ValueError: If the schedule is too short for its ratios.
+        """
+        return scaled_config(
+            mode,
+            steps_per_epoch=steps_per_epoch,
+            epochs=self.epochs,
+            epochs_scale=self.epochs_scale,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
+
+    def level_config(self, cell: Cell, train: TrainConfig) -> imp_config.Config:
+        """What the run of one cell, level by level, reads of its settings."""
+        same = ("data_dir", "model", "width", "blocks", "seeds", "first_seed", "levels", "null")
+        same += ("ci_level", "device", "deterministic", "driver", "replicates", "save_levels")
+        same += ("no_tickets",)
+        settings: dict[str, Any] = {name: getattr(self, name) for name in same}
+        return imp_config.Config(dataset=cell.task, train=train, **settings)
+
+
+CIFAR_PARTS = ("cifar10+balanced=10000+resize=16", "cifar100+balanced=10000+resize=16")
+
+PRESETS: dict[str, Config] = {
+    "smoke": Config(
+        preset="smoke",
+        tasks=("digits", "digits+group=odd-even"),
+        inits=(SCRATCH, "supervised:digits", "supervised:digits+group=odd-even"),
+        model="resnet18",
+        width=0.125,
+        epochs=5,
+        batch_size=64,
+        pretrain_epochs=2,
+        seeds=2,
+        levels=2,
+    ),
+    # A small network on parts of CIFAR, for two cores: not what the paper measured. Crops by up to
+    # 4 of 16 pixels would be more than eight epochs can make up for.
+    "default": Config(
+        tasks=CIFAR_PARTS,
+        inits=(SCRATCH, *(f"supervised:{task}" for task in CIFAR_PARTS)),
+        model="resnet18",
+        width=0.125,
+        augment="none",
+        epochs=8,
+        batch_size=128,
+        levels=10,
+    ),
+    # Ten epochs a level for one accelerator: seeds are given up before epochs.
+    "short": Config(preset="short", epochs=10, seeds=1, levels=10, no_tickets=True),
+    # Chen et al., arXiv:2012.06908, which the paper's Table 2 comes from.
+    "paper": Config(preset="paper", pretrain_epochs=STUDY_EPOCHS),
+}

@@ -1,0 +1,1 @@
+"""The IMP run on which most studies stand: settings, assembly, levels, nulls, observables."""

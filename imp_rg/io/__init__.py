@@ -1,1 +1,0 @@
-"""Everything that touches files: run folders, resumable state, tickets, tables."""

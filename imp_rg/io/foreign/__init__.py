@@ -1,3 +1,0 @@
-"""Checkpoints made elsewhere: files to named arrays, and from there to levels of a flow."""
-
-from imp_rg.io.foreign.variables import load_variables as load_variables

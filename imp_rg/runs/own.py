@@ -1,0 +1,84 @@
+"""Runs of our own, read back from their tables.
+
+In: a run folder. Out: the flow that its CSVs hold.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imp_rg.blocks import REST, BlockPartition
+from imp_rg.flow import FlowPoint, FlowTrajectory
+from imp_rg.runs.files import read_csv, read_json
+from imp_rg.types import POINTS
+
+NEEDED = ("config.json", "flow.csv", "null_flow.csv", "metrics.csv")
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder holds a run of ours, finished or not."""
+    return path.is_dir() and (path / "config.json").is_file() and (path / "flow.csv").is_file()
+
+
+def read_run_folder(path: Path) -> tuple[FlowTrajectory, list[Any], dict[str, Any], pd.DataFrame]:
+    """Reads the tables of a run.
+
+    Args:
+      path: A run folder.
+
+    Returns:
+      Flow, seeds, settings and metrics. The partition knows names and sizes of its blocks, not
+      their tensors: `block_of` is empty.
+
+    Raises:
+      ValueError: If a file is missing or unreadable, in one line.
+    """
+    for name in NEEDED:
+        if not (path / name).is_file():
+            raise ValueError(f"{path}: must hold {name} to be read as a run of ours")
+    settings = read_json(path / "config.json")
+    flow, null_flow = read_csv(path / "flow.csv"), read_csv(path / "null_flow.csv")
+    try:
+        trajectory, seeds = _trajectory(flow, null_flow)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: flow.csv must be as a run writes it, got {error}") from error
+    return trajectory, seeds, settings, read_csv(path / "metrics.csv")
+
+
+def _trajectory(flow: pd.DataFrame, null_flow: pd.DataFrame) -> tuple[FlowTrajectory, list[Any]]:
+    names = tuple(flow["block"].unique())
+    if REST in names:  # it comes last, whatever the order of the rows
+        names = (*(name for name in names if name != REST), REST)
+    seeds = sorted(set(flow["seed"]) | set(null_flow["seed"]))
+    levels = pd.concat([flow, null_flow]).groupby("level")["density"].first()
+    if list(levels.index) != list(range(len(levels))):
+        raise ValueError(f"levels {list(levels.index)}")
+    dense = flow[flow["surviving"] > 0].groupby("block").first()
+    sizes = (dense["surviving"] / dense["block_density"]).round().astype(int)
+    blocks = BlockPartition(
+        names=names, block_of=(), sizes=tuple(int(sizes.get(name, 0)) for name in names)
+    )
+
+    def point(frame: pd.DataFrame) -> FlowPoint:
+        shape = (len(seeds), len(levels), len(names))
+        index = pd.MultiIndex.from_product([seeds, range(len(levels)), names])
+        rows = frame.set_index(["seed", "level", "block"]).reindex(index)
+        magnitude = rows["magnitude"].to_numpy(float).reshape(shape)
+        share_all = rows["share_all"].to_numpy(float).reshape(shape)
+        largest = np.nan_to_num(magnitude, nan=-1).argmax(axis=-1)[..., None]
+        total = np.take_along_axis(magnitude, largest, -1) / np.take_along_axis(
+            share_all, largest, -1
+        )
+        surviving = rows["surviving"].to_numpy(float).reshape(shape)
+        return FlowPoint(magnitude=magnitude, surviving=surviving, total=total[..., 0])
+
+    there = set(flow["point"])
+    trajectory = FlowTrajectory(
+        blocks=blocks,
+        num_kept=(levels.to_numpy() * sum(blocks.sizes)).round().astype(int),
+        points={name: point(flow[flow["point"] == name]) for name in POINTS if name in there},
+        nulls={str(name): point(rows) for name, rows in null_flow.groupby("null", sort=False)},
+    )
+    return trajectory, seeds
