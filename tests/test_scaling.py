@@ -21,8 +21,7 @@ from experiments.studies.scaling.findings import (
     write_tables,
 )
 from experiments.studies.scaling.page import BESIDE_COUNT, answers, make_check_page, make_page
-from experiments.trunk import run, several
-from imp_rg.config import TrainConfig
+from experiments.trunk import several
 from imp_rg.rg import collapse, fit_joint_law
 from imp_rg.rg.error_noise import LogNoise
 from imp_rg.rg.ising import CRITICAL_TEMPERATURE
@@ -35,7 +34,7 @@ from imp_rg.rg.percolation import (
     wrapping_samples,
     wraps,
 )
-from imp_rg.runs.files import read_csv, write_csv, write_json
+from imp_rg.runs.files import read_csv, read_json, write_csv, write_json
 
 X_C, PLANTED_NU, ZETA = 0.4, 0.8, 0.3
 SIZES = (8, 16, 32, 64)
@@ -388,24 +387,30 @@ def test_tied_sizes():
         fit_joint_law(density, 1 + 5 * (1 - density), width, 10 * width)
 
 
+def write_run(folder, width, depth, rng, *, num_seeds=3, num_levels=27):
+    """A finished run that obeys the law, with binomial errors of 2,000 images."""
+    density = 0.8 ** np.arange(num_levels)
+    error = planted_errors(density, width, depth)
+    rows = [
+        {"seed": seed, "level": level, "density": density[level], "status": "ok",
+         "test_metric": 100 - rng.binomial(2000, error[level] / 100) / 20}
+        for seed in range(num_seeds) for level in range(num_levels)
+    ]  # fmt: skip
+    write_csv(folder / "metrics.csv", pd.DataFrame(rows))
+    write_json(folder / "config.json", {"num_test": 2000})
+    write_json(folder / "environment.json", {"seconds": 30.0, "finished": True})
+    return folder
+
+
 @pytest.fixture
 def planted_runs(tmp_path):
-    """Run folders of nine networks that obey the law, with binomial errors of 2,000 images."""
-    rng, runs = np.random.default_rng(0), {}
-    for width in (0.5, 1.0, 2.0):
-        for depth in (14, 20, 32):
-            density = 0.8 ** np.arange(27)
-            error = planted_errors(density, width, depth)
-            rows = [
-                {"seed": seed, "level": level, "density": density[level], "status": "ok",
-                 "test_metric": 100 - rng.binomial(2000, error[level] / 100) / 20}
-                for seed in range(3) for level in range(27)
-            ]  # fmt: skip
-            folder = tmp_path / f"{width}-{depth}"
-            write_csv(folder / "metrics.csv", pd.DataFrame(rows))
-            write_json(folder / "config.json", {"num_test": 2000})
-            runs[width, depth] = folder
-    return runs
+    """Run folders of nine networks."""
+    rng = np.random.default_rng(0)
+    return {
+        (width, depth): write_run(tmp_path / f"{width}-{depth}", width, depth, rng)
+        for width in (0.5, 1.0, 2.0)
+        for depth in (14, 20, 32)
+    }
 
 
 def test_report_of_planted_runs(planted_runs, tmp_path):
@@ -460,21 +465,33 @@ def test_count_of_weights_is_a_yardstick_for_resnets():
 
 
 def test_command_runs_networks(tmp_path, capsys):
-    config = dataclasses.replace(
-        scaling.PRESETS["smoke"],
-        depths=(2,),
-        levels=4,
-        train=TrainConfig(num_steps=25, rewind_step=2),
-        out=tmp_path / "run",
-    )
+    """Each network once, with its own width and depth; finished ones are only read."""
+    config = dataclasses.replace(scaling.PRESETS["smoke"], out=tmp_path / "run", ci_level=0.9)
+    rng, models = np.random.default_rng(0), []
+
+    def run_planted(run_config, study):
+        del study
+        models.append((run_config.model, run_config.width))
+        depth = 1 + len(run_config.model.split("-"))
+        assert (run_config.seeds, run_config.levels, run_config.ci_level) == (2, 18, 0.95)
+        assert run_config.train == config.train
+        sizes = run_config.width, depth
+        return write_run(run_config.out, *sizes, rng, num_seeds=2, num_levels=19)
+
     with (
-        mock.patch.object(run, "report"),
-        mock.patch.object(several, "estimate_seconds", return_value=45.0),
+        mock.patch.object(several, "run", run_planted),
+        mock.patch.object(several, "estimate_seconds", return_value=45.0) as estimate,
     ):
         folder = scaling.run(config)
-    assert "about 1.5 minutes" in capsys.readouterr().out
+        assert "4 of 4 networks to run" in capsys.readouterr().out
+        assert estimate.call_count == 4
+        scaling.run(config)
+        assert estimate.call_count == 4
+    assert models[:4] == [("lenet32", 0.5), ("lenet32-32", 0.5), ("lenet32", 1), ("lenet32-32", 1)]
+    assert "about" not in capsys.readouterr().out
+    assert len(read_csv(folder / "points.csv")) == 4 * 2 * 19
+    assert read_json(folder / "environment.json")["seconds"] == 4 * 30
     assert (folder / "lenet-depth2-width0.5" / "metrics.csv").exists()
-    assert len(read_csv(folder / "points.csv")) == 2 * 2 * 5
     assert (folder / "figures" / "joint_law.png").exists()
 
 
