@@ -8,6 +8,7 @@ from imp_rg.rg.exponents import fit_power_law as fit_power_law
 from imp_rg.rg.exponents import predict_held_out as predict_held_out
 from imp_rg.rg.joint_law import JointLaw as JointLaw
 from imp_rg.rg.joint_law import fit_joint_law as fit_joint_law
+from imp_rg.rg.linear import FittedFlow as FittedFlow
 from imp_rg.rg.linear import LinearFlow as LinearFlow
 from imp_rg.rg.linear import fit_linear_flow as fit_linear_flow
 from imp_rg.rg.minimal_density import MinimalDensity as MinimalDensity
