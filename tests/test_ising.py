@@ -325,7 +325,7 @@ def test_experiment_writes_tables_figures_and_page(tmp_path, monkeypatch):
     assert list(shown["operators"])[:2] == ["nearest", "… diagonal"]
     assert list(shown.columns[1:]) == ["blocking 1 (16 to 8)", "blocking 2 (8 to 4)"]
     (at,) = rows.query("num_operators == 1 and blocking == 2").to_dict("records")
-    assert shown.iloc[0, 2].startswith(error_text(at["value"], at["error"]))
+    assert str(shown.iloc[0, 2]).startswith(error_text(at["value"], at["error"]))
     # Again: nothing is measured anew, and other settings are refused.
     monkeypatch.setattr(experiment, "measure", None)
     monkeypatch.setattr(experiment, "make_page", lambda folder: None)
