@@ -4,6 +4,7 @@ import dataclasses
 import json
 from unittest import mock
 
+import jax
 import pytest
 from language_inputs import LETTERS, planted_rows, write_checkpoint, write_rows, write_tasks
 from rich.console import Console
@@ -20,6 +21,17 @@ SMALL = (
     *("--preset", "smoke", "--max-length", "24", "--levels", "2"),
     *("--batch-size", "8", "--buckets", "1"),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly():
+    """Networks are tiny and programs many: compiling them less well takes a fraction of the time.
+
+    Runs whose bits are compared are all made so.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
