@@ -33,7 +33,7 @@ ROOMS = {
     "matplotlib": {"imp_rg/plots"},
     "orbax": {"imp_rg/runs/checkpoints.py", "imp_rg/foreign"},
     "safetensors": {"imp_rg/runs/tickets.py", "imp_rg/foreign"},
-    "fcntl": {"experiments/studies/sweep/job.py"},
+    "fcntl": set(),  # filelock does it
 }
 """Where else than in its room a library is not imported."""
 

@@ -12,14 +12,11 @@ import pandas as pd
 
 from imp_rg.blocks import REST, BlockPartition
 from imp_rg.flow import FlowPoint, FlowTrajectory
-from imp_rg.runs.files import read_csv, read_json
 from imp_rg.runs.flow import Flow, MaskReader
 from imp_rg.runs.folder import ticket_path
+from imp_rg.runs.run_tables import NEEDED, read_tables
 from imp_rg.runs.tickets import read_masks
 from imp_rg.types import POINTS
-
-NEEDED = ("config.json", "flow.csv", "null_flow.csv", "metrics.csv")
-
 
 def is_run_folder(path: Path) -> bool:
     """Whether a folder holds a run of ours, finished or not."""
@@ -42,19 +39,18 @@ def read_run_folder(path: Path) -> Flow:
     for name in NEEDED:
         if not (path / name).is_file():
             raise ValueError(f"{path}: must hold {name} to be read as a run of ours")
-    flow, null_flow = read_csv(path / "flow.csv"), read_csv(path / "null_flow.csv")
+    tables = read_tables(path, is_finished=False)
     try:
-        trajectory, seeds = _trajectory(flow, null_flow)
+        trajectory, seeds = _trajectory(tables.flow, tables.null_flow)
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: flow.csv must be as a run writes it, got {error}") from error
-    observables = path / "observables.csv"
     return Flow(
         name=path.resolve().name,
         seeds=tuple(seeds),
         trajectory=trajectory,
-        settings=read_json(path / "config.json"),
-        metrics=read_csv(path / "metrics.csv"),
-        observables=read_csv(observables) if observables.is_file() else pd.DataFrame(),
+        settings=tables.config,
+        metrics=tables.metrics,
+        observables=tables.observables,
         read_masks=_ticket_masks(path, seeds, len(trajectory.num_kept)),
     )
 
