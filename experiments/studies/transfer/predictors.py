@@ -20,7 +20,7 @@ from imp_rg.rg import Comparison, compare_exponents, leave_one_task_out, score_p
 from imp_rg.rg.permutation import holm
 from imp_rg.rg.stats import t_interval
 from imp_rg.runs import read
-from imp_rg.runs.compare import run_exponents
+from imp_rg.runs.comparison import run_exponents
 from imp_rg.runs.folder import ticket_path
 from imp_rg.runs.tickets import read_ticket
 from imp_rg.types import Bool, Float

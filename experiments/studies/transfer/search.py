@@ -12,9 +12,9 @@ import numpy as np
 from experiments.shell import cli
 from experiments.studies.transfer.cells import Cell, CellTable, CellTrainer
 from experiments.studies.transfer.config import Config
-from imp_rg.rg.minimal_density import MinimalDensity, minimal_density, viable_levels
 from imp_rg.rg.stats import t_interval
 from imp_rg.rg.ticket_transfer import is_within, loss_margin
+from imp_rg.rg.viability import MinimalDensity, minimal_density, viable_levels
 from imp_rg.types import Float
 
 
