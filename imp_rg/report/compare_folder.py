@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imp_rg.plots.style import Frame
+import pandas as pd
+
 from imp_rg.report.run_tables import select
 from imp_rg.runs.files import read_csv, read_json
 
@@ -27,10 +28,10 @@ class ComparisonTables:
 
     settings: dict[str, Any]
     environment: dict[str, Any]
-    pairs: Frame
-    blocks: Frame
-    paper: Frame | None
-    paper_blocks: Frame | None
+    pairs: pd.DataFrame
+    blocks: pd.DataFrame
+    paper: pd.DataFrame | None
+    paper_blocks: pd.DataFrame | None
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -47,7 +48,7 @@ class ComparisonTables:
         """Measures that some pair has."""
         return list(self.pairs.loc[self.pairs["distance"].notna(), "measure"].unique())
 
-    def of(self, measure: str) -> Frame:
+    def of(self, measure: str) -> pd.DataFrame:
         """Rows of one measure, one per pair."""
         return select(self.pairs, measure=measure)
 

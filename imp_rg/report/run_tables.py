@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from imp_rg.blocks import REST
-from imp_rg.plots.style import Frame
 from imp_rg.runs.files import read_csv, read_json
 
 
@@ -31,14 +30,14 @@ class RunTables:
 
     config: dict[str, Any]
     environment: dict[str, Any]
-    flow: Frame
-    null_flow: Frame
-    metrics: Frame
-    spectrum: Frame
-    observables: Frame
+    flow: pd.DataFrame
+    null_flow: pd.DataFrame
+    metrics: pd.DataFrame
+    spectrum: pd.DataFrame
+    observables: pd.DataFrame
 
     @property
-    def trained(self) -> Frame:
+    def trained(self) -> pd.DataFrame:
         """The flow of the weights as trained at each level."""
         return self.flow[self.flow["point"] == "trained"]
 
@@ -77,7 +76,7 @@ class RunTables:
         *,
         quantity: str = "magnitude_share",
         point: str = "trained",
-    ) -> Frame:
+    ) -> pd.DataFrame:
         """Rows of one way to measure sigma, one per block in order of depth.
 
         The denominator is that of the settings for what is measured over several.
@@ -91,13 +90,13 @@ class RunTables:
             estimator=estimator,
         )
 
-    def listed(self, estimator: str = "paper", **choice: str) -> Frame:
+    def listed(self, estimator: str = "paper", **choice: str) -> pd.DataFrame:
         """As `exponents`, without the prunable tensors outside all blocks."""
         rows = self.exponents(estimator, **choice)
         return rows[rows["block"] != REST]
 
 
-def select(spectrum: Frame, **choice: str) -> Frame:
+def select(spectrum: pd.DataFrame, **choice: str) -> pd.DataFrame:
     """Rows whose columns have the given values, with a fresh index."""
     for column, value in choice.items():
         spectrum = spectrum[spectrum[column] == value]
@@ -135,7 +134,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def _read_csv(path: Path) -> Frame:
+def _read_csv(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise ValueError(f"folder: must hold {path.name}, {path.parent} does not")
     return read_csv(path)
