@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from imp_rg.runs.run_tables import read_tables
 from PIL import Image
 from run_folder import write_run_folder
 
 from imp_rg import plots
 from imp_rg.plots.style import NULL_MEANINGS
+from imp_rg.runs.run_tables import read_tables
 
 
 @pytest.fixture(scope="module")

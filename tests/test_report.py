@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from imp_rg.runs.run_tables import read_tables
 from page_text import cells_of, skeleton
 from run_folder import write_run_folder
 
@@ -20,6 +19,7 @@ from imp_rg.report.paper import differing_settings, paper_sections, published_fo
 from imp_rg.report.run_page import make_page, write_report
 from imp_rg.report.verdict import answers, run_verdict
 from imp_rg.report.words import block_list, level_list, percent_text
+from imp_rg.runs.run_tables import read_tables
 
 SKELETON = """
 h1: IMP flow: resnet14 on digits

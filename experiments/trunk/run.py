@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from imp_rg.runs.run_tables import read_tables
 from rich.console import Console
 
 from experiments.shell.cli import stop_if_asked
@@ -37,6 +36,7 @@ from imp_rg.runs.checkpoints import Checkpoints
 from imp_rg.runs.files import read_json, write_csv
 from imp_rg.runs.flow import Flow
 from imp_rg.runs.folder import TABLES, RunFolder, config_hash
+from imp_rg.runs.run_tables import read_tables
 from imp_rg.runs.save import write_tables
 from imp_rg.runs.tickets import write_level, write_ticket
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from imp_rg.rg.prediction import LeaveOneOut as LeaveOneOut
     from imp_rg.rg.prediction import PredictorScore as PredictorScore
     from imp_rg.rg.prediction import PredictorScores as PredictorScores
+    from imp_rg.rg.prediction import RouteScore as RouteScore
     from imp_rg.rg.prediction import leave_one_task_out as leave_one_task_out
     from imp_rg.rg.prediction import score_predictor as score_predictor
+    from imp_rg.rg.prediction import score_routes as score_routes
     from imp_rg.rg.scaling import Collapse as Collapse
     from imp_rg.rg.scaling import collapse as collapse
     from imp_rg.rg.spectrum import Spectrum as Spectrum
@@ -52,8 +54,10 @@ _HOMES = {
         "LeaveOneOut",
         "PredictorScore",
         "PredictorScores",
+        "RouteScore",
         "leave_one_task_out",
         "score_predictor",
+        "score_routes",
     ),
     "scaling": ("Collapse", "collapse"),
     "spectrum": ("Spectrum", "measure_spectrum"),
