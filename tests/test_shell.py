@@ -223,9 +223,7 @@ def test_work_of_earlier_starts_tells_nothing_of_the_speed(monkeypatch, capsys):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1)
     clock = iter([0.0, 10.0, 11.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    shown = LevelProgress(
-        seeds=[3, 4], num_levels=3, steps=range(0, 5), console=Console(width=80)
-    )
+    shown = LevelProgress(seeds=[3, 4], num_levels=3, steps=range(0, 5), console=Console(width=80))
     shown.start_level(1, 0.5, [0, 1])  # level 0 was done before: 10 of 30
     shown.on_progress(0, 5, 0.25)  # 15 of 30 at 10 s
     shown.on_progress(1, 5, 0.25)  # 20 of 30 at 11 s
