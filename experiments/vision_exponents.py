@@ -36,8 +36,8 @@ from experiments.studies.error_law.page import (
     plain_name,
     published_gamma,
 )
-from experiments.studies.vision.cells import base_of, init_text, start_of
 from experiments.studies.vision.config import SCRATCH
+from experiments.studies.vision.read import base_of, init_text, start_of
 from imp_rg import published
 from imp_rg.config import require
 from imp_rg.report.page import Section, write_page
