@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from imp_rg.report.published_beside import agreement, agreement_text
 
 from experiments.shell.study import duration_text
 from experiments.studies.vision.config import SCRATCH
@@ -19,7 +20,6 @@ from imp_rg.plots import vision as plots
 from imp_rg.plots.style import save_figure
 from imp_rg.report.columns import Column, number, signed, tabulate
 from imp_rg.report.page import Page, Section
-from imp_rg.report.published_beside import agreement, agreement_text
 from imp_rg.rg.estimate import MISSING, Estimate, number_text
 from imp_rg.runs.files import read_json
 
