@@ -93,7 +93,7 @@ def contrast(
 
     Args:
       a: One value per seed.
-      b: The same of what it is compared with.
+      b: One value per seed of what it is compared with.
       is_paired: Whether equal positions are the same seed: the interval is then Student's of the
         differences, else Welch's.
       ci_level: Coverage in (0, 1).

@@ -89,10 +89,10 @@ def welch_interval(
     of_a, of_b = t_interval(a), t_interval(b)
     square_a, square_b = of_a.sem**2, of_b.sem**2
     sem = np.sqrt(square_a + square_b)
-    spread = square_a**2 / np.maximum(of_a.num_seeds - 1, 1)
-    spread = spread + square_b**2 / np.maximum(of_b.num_seeds - 1, 1)
+    weighted = square_a**2 / np.maximum(of_a.num_seeds - 1, 1)
+    weighted = weighted + square_b**2 / np.maximum(of_b.num_seeds - 1, 1)
     # Without any scatter the interval is a point, whatever the degrees of freedom.
-    freedom = np.divide(sem**4, spread, out=np.ones_like(sem), where=spread > 0)
+    freedom = np.divide(sem**4, weighted, out=np.ones_like(sem), where=weighted > 0)
     half_width = stdtrit(freedom, 0.5 + ci_level / 2) * sem  # t quantile; stats.t is slow
     mean = of_a.mean - of_b.mean
     return DifferenceInterval(mean=mean, low=mean - half_width, high=mean + half_width)

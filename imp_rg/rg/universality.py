@@ -62,7 +62,7 @@ class Comparison:
       measures: Names of the measures, `sigma` first.
       matched_by: "block" or "profile" for each pair.
       distance: Root mean square over places of the difference of the means.
-      distance_se: The same with each difference in units of its standard error, pooled over runs;
+      distance_se: Distance with each difference in units of its standard error, pooled over runs;
         NaN for `param_share` (no scatter at density 1) and `mask_overlap`.
       p_value: Of the permutation test over seeds.
       p_smallest: The smallest value it could have taken with these seeds.

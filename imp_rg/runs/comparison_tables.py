@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from imp_rg.config import require
+from imp_rg.rg import Comparison, t_interval
 from imp_rg.runs.files import read_csv, read_json, write_csv, write_json
 from imp_rg.runs.run_tables import select
-from imp_rg.rg import Comparison, t_interval
 
 
 class RunEntry(NamedTuple):

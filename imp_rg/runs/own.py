@@ -18,6 +18,7 @@ from imp_rg.runs.run_tables import NEEDED, read_tables
 from imp_rg.runs.tickets import read_masks
 from imp_rg.types import POINTS
 
+
 def is_run_folder(path: Path) -> bool:
     """Whether a folder holds a run of ours, finished or not."""
     return path.is_dir() and (path / "config.json").is_file() and (path / "flow.csv").is_file()

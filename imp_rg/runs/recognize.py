@@ -81,9 +81,7 @@ def read(
         seeds=run.seed_names,
         trajectory=measured.trajectory,
         settings=measured.settings,
-        metrics=unmeasured_metrics(
-            run.seed_names, measured.trajectory.density, measured.collapsed
-        ),
+        metrics=unmeasured_metrics(run.seed_names, measured.trajectory.density, measured.collapsed),
         observables=observe_run(run, on_level) if has_observables else pd.DataFrame(),
         read_masks=None if run.is_single else run.read_masks,
     )

@@ -6,8 +6,8 @@ In: a `Flow`. Out: the CSVs of the contract in a folder that `imp_rg.report.writ
 from pathlib import Path
 
 from imp_rg.runs.files import write_csv, write_json
-from imp_rg.runs.folder import RunFolder, describe_environment
 from imp_rg.runs.flow import Flow
+from imp_rg.runs.folder import RunFolder, describe_environment
 
 
 def write_tables(folder: RunFolder, flow: Flow) -> None:

@@ -107,7 +107,9 @@ def level_status(empty_layers: Sequence[str]) -> str:
 
 
 def unmeasured_metrics(
-    seeds: Sequence[Any], density: Sequence[float] | np.ndarray, collapsed: Sequence[list[list[str]]]
+    seeds: Sequence[Any],
+    density: Sequence[float] | np.ndarray,
+    collapsed: Sequence[list[list[str]]],
 ) -> pd.DataFrame:
     """``metrics.csv`` of a run whose accuracy nobody recorded: the status is all there is.
 

@@ -19,7 +19,6 @@ from imp_rg.runs.files import write_bytes
 from imp_rg.tickets.ticket import Ticket
 from imp_rg.types import Masks, Variables
 
-
 MASKS = "masks/"
 """What the names of masks begin with."""
 

@@ -13,7 +13,8 @@ from experiments.studies.vision.assemble import prepare
 from experiments.studies.vision.config import SCRATCH, Cell, Config
 from experiments.studies.vision.tasks import Task, train_config, with_execution
 from experiments.trunk.assemble import TIMED_STEPS, make_trial
-from imp_rg.imp.execution import Execution, Measured, admissible_executions, measure_execution
+from imp_rg.imp.execution import Execution, admissible_executions, measure_execution
+from imp_rg.imp.execution import Timing as Measured
 from imp_rg.runs.files import read_json, write_json
 
 FILE = "execution.json"
