@@ -8,7 +8,7 @@ from run_folder import write_run_folder
 
 from imp_rg import plots
 from imp_rg.plots.style import NULL_MEANINGS
-from imp_rg.report.run_tables import read_tables
+from imp_rg.runs.run_tables import read_tables
 
 
 @pytest.fixture(scope="module")

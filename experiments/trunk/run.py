@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from experiments.shell.cli import stop_if_asked
-from experiments.shell.study import AS_IS, Study
+from experiments.shell.study import Study
 from experiments.trunk.assemble import (
     Setup,
     estimate_seconds,
@@ -30,7 +29,8 @@ from imp_rg.imp.mesh import is_lead, lead_says
 from imp_rg.imp.record import RunRecord
 from imp_rg.imp.replicates import num_usable_cores, rows_of
 from imp_rg.pytree import leaf_paths, to_flat
-from imp_rg.report import lead_columns, lead_rows, write_report
+from imp_rg.report import write_report
+from imp_rg.report.lead import lead_frame, lead_table
 from imp_rg.runs import tables
 from imp_rg.runs.checkpoints import Checkpoints
 from imp_rg.runs.files import read_json, write_csv
@@ -91,7 +91,7 @@ def run_or_report(
         announce()
         run_levels(config, setup, folder, study, began=began)
     if is_lead():
-        report(folder, study.console)
+        report(folder, study)
 
 
 def run_levels(
@@ -166,15 +166,11 @@ def _warn_of_levels(folder: RunFolder, seed: int, level: int, console: Console) 
         )
 
 
-def report(folder: RunFolder, console: Console) -> None:
+def report(folder: RunFolder, study: Study) -> None:
     """Draws figures and page from the tables, and prints the lead table."""
     page = write_report(folder.path)
-    spectrum = read_tables(folder.path).spectrum
-    table = Table(*lead_columns(spectrum))
-    for row in lead_rows(spectrum):
-        table.add_row(*row.cells)
-    console.print(table)
-    console.print(f"report: {page}", **AS_IS)
+    study.table(lead_table(lead_frame(read_tables(folder.path).spectrum)))
+    study.say(f"report: {page}")
 
 
 def _name_failed(config: Config, failed: np.ndarray, level: int, console: Console) -> None:

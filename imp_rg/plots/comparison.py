@@ -1,15 +1,16 @@
 """Several runs beside each other: the tree of classes, distances, profiles of exponents."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
-from imp_rg.plots.style import STYLE, WIDTH, Frame, legend
+from imp_rg.plots.style import STYLE, WIDTH, legend
 
 RUN_STYLES = [
     (color, marker)
@@ -21,17 +22,6 @@ RUN_STYLES = [
     for color in colors
 ]
 """Colour and marker of each run, repeated after the last."""
-
-MEASURE_TITLES = {
-    "sigma": "σ",
-    "param_share": "P profile (counts only)",
-    "mask_overlap": "1 − mask overlap above chance",
-}
-
-
-def measure_title(measure: str) -> str:
-    """Short name of a measure: σ, σ − init null, ..."""
-    return MEASURE_TITLES.get(measure, f"σ − {measure.removeprefix('excess_')} null")
 
 
 @rc_context(STYLE)
@@ -84,20 +74,20 @@ def _merge_style(classes: Set[int | None]) -> dict[str, Any]:
 
 
 @rc_context(STYLE)
-def distance_maps(pairs: Frame, names: list[str], measures: list[str]) -> Figure:
+def distance_maps(pairs: pd.DataFrame, names: list[str], titles: Mapping[str, str]) -> Figure:
     """One square per measure with the distance of every pair written in it.
 
     Args:
       pairs: ``comparison.csv``.
       names: Of the runs.
-      measures: Which, in order.
+      titles: Of the measures to draw, in order.
     """
-    num, columns = len(names), min(2, len(measures))
-    rows = -(-len(measures) // columns)
+    num, columns = len(names), min(2, len(titles))
+    rows = -(-len(titles) // columns)
     height = rows * (0.9 + min(2.9, 1.2 + 0.32 * num))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, measure in zip(axes, measures, strict=False):
+    for axis, (measure, title) in zip(axes, titles.items(), strict=False):
         of_measure = pairs[pairs["measure"] == measure]
         is_scaled = of_measure["distance_se"].notna().all()
         values = _square(of_measure, names, "distance_se" if is_scaled else "distance")
@@ -113,13 +103,13 @@ def distance_maps(pairs: Frame, names: list[str], measures: list[str]) -> Figure
         axis.set_yticks(range(num), names, fontsize=7)
         axis.grid(False)
         unit = "in standard errors" if is_scaled else "× 100"
-        axis.set_title(f"{measure_title(measure)}, {unit}")
-    for axis in axes[len(measures) :]:
+        axis.set_title(f"{title}, {unit}")
+    for axis in axes[len(titles) :]:
         axis.set_visible(False)
     return figure
 
 
-def _square(pairs: Frame, names: list[str], column: str) -> Float[np.ndarray, "run run"]:
+def _square(pairs: pd.DataFrame, names: list[str], column: str) -> Float[np.ndarray, "run run"]:
     values = np.zeros((len(names), len(names)))
     for row in pairs.to_dict("records"):
         a, b = names.index(row["run_a"]), names.index(row["run_b"])

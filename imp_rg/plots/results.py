@@ -1,6 +1,7 @@
 """Results: exponents beside their nulls, and the test metric."""
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +13,6 @@ from imp_rg.plots.style import (
     NULL_STYLES,
     STYLE,
     WIDTH,
-    Frame,
     complete,
     draw_seeds,
     legend,
@@ -23,7 +23,7 @@ from imp_rg.rg.stats import t_interval
 
 @rc_context(STYLE)
 def sigma_beside_nulls(
-    spectrum: Frame,
+    spectrum: pd.DataFrame,
     contrasts: tuple[str, ...] = ("init", "oneshot"),
     *,
     ci_level: float = 0.95,
@@ -69,7 +69,7 @@ def sigma_beside_nulls(
     return figure
 
 
-def _whiskers(axis: Axes, frame: Frame, centre, low, high, y, **style) -> None:
+def _whiskers(axis: Axes, frame: pd.DataFrame, centre, low, high, y, **style) -> None:
     """Dots with intervals; a dot without whiskers where there is no interval."""
     style = {"color": MEASURED, "marker": "o", "linestyle": "none", "markersize": 5, **style}
     axis.plot(frame[centre], y, **style)
@@ -78,7 +78,7 @@ def _whiskers(axis: Axes, frame: Frame, centre, low, high, y, **style) -> None:
 
 
 @rc_context(STYLE)
-def metric_curve(metrics: Frame, name: str, *, ci_level: float = 0.95) -> Figure:
+def metric_curve(metrics: pd.DataFrame, name: str, *, ci_level: float = 0.95) -> Figure:
     """Test metric against density: every seed, and the mean of those that ran to the end.
 
     Args:

@@ -1,31 +1,83 @@
 """The paper's Tables 2 to 6 beside the exponents of a run.
 
 In: ``spectrum.csv`` as a frame. Out: a `PaperComparison`, its two tables ``paper.csv`` and
-``paper_blocks.csv``, and sentences that say which conventions stand between the two.
+``paper_blocks.csv``, and the sections of a page that show them.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from imp_rg import published
-from imp_rg.plots.style import Frame
+from imp_rg.report.agreement import agreement
+from imp_rg.report.columns import Column, estimate, number, signed, tabulate
 from imp_rg.report.lead import lead_nulls
-from imp_rg.report.published_beside import agreement
-from imp_rg.report.run_tables import select
-from imp_rg.report.words import count_text, percent_text
-from imp_rg.runs.files import write_csv
+from imp_rg.report.page import Section
+from imp_rg.report.words import percent_text
+from imp_rg.runs.files import read_csv, write_csv
+from imp_rg.runs.run_tables import RunTables, select
 
 HERE = {"point": "trained", "denominator": "prunable"}
 """The conventions of this package's own tables."""
 
+KEY = ["run", "source", "row"]
+
 NULL_SUFFIX = " null"
 """Ends the `point` of a null in ``paper.csv``."""
+
+CONVENTIONS = {
+    "": (
+        "Point: unsaid there whether weights are read after training or after the rewind; here "
+        "after training.",
+        "Denominator: all parameters there, but Table 3 sums to zero only over the prunable ones; "
+        "here all prunable weights.",
+        "Scale factor: c below 1 in its text would flip every sign; its Appendix A and we take "
+        "c = 1/(1 - x).",
+        "Intervals: none there, so no difference from it can be tested.",
+    ),
+    "Table 2": (
+        "Table 2: stem and head are not pruned, projections are; four stages are called residual "
+        "blocks; 17 prunings and a density of 1.44 % do not fit (0.8^17 = 2.25 %).",
+    ),
+    "Table 3": (
+        "Table 3: 10 % of the original weights go at each level, so that c grows from 1.11 to 2; "
+        "embeddings are not pruned, whether the pooler is counted is unsaid.",
+    ),
+    "Tables 4 to 6": (
+        "Tables 4 to 6: stem, head and projections are pruned; the first block of each stage is "
+        "left out, here too, and holds a share of the denominator.",
+    ),
+}
+"""What stands between the paper's numbers and ours, by source. Redman et al., arXiv:2110.03210,
+Secs. 4 and 5, Apps. A and B."""
+
+RECIPE = {
+    "dataset": "cifar10",
+    "augment": "flip_crop",
+    "normalize": "imagenet",
+    "width": 1.0,
+    "shortcut": "projection",
+    "gamma_init": "uniform",
+    "prune_fraction": 0.2,
+    "fraction_of": "remaining",
+    "scope": "global",
+    "count_rule": "ceil+1",
+    "num_steps": 62560,
+    "rewind_step": 1000,
+    "after_rewind": "continue",
+    "batch_size": 128,
+    "last_batch": "keep",
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "schedule": "step",
+    "milestones": [0.5, 0.75],
+}
+"""Behind the paper's Tables 4 to 6, from the public code of its source study."""
 
 
 class PaperComparison(NamedTuple):
@@ -39,8 +91,8 @@ class PaperComparison(NamedTuple):
         (trained weights over all prunable ones).
     """
 
-    rows: Frame
-    blocks: Frame
+    rows: pd.DataFrame
+    blocks: pd.DataFrame
 
 
 class _Printed(NamedTuple):
@@ -51,7 +103,7 @@ class _Printed(NamedTuple):
 
 
 def paper_comparison(
-    spectrum: Frame, *, run: str, density: Float[np.ndarray, " level"]
+    spectrum: pd.DataFrame, *, run: str, density: Sequence[float]
 ) -> PaperComparison:
     """Puts every published row that names the blocks of a run beside it.
 
@@ -68,7 +120,7 @@ def paper_comparison(
 
     References:
       Redman et al., arXiv:2110.03210, Tables 2-6. Its conventions are partly unstated, see
-      `convention_sentences`; every way to measure that the spectrum holds is therefore listed.
+      `CONVENTIONS`; every way to measure that the spectrum holds is therefore listed.
     """
     measured = select(spectrum, quantity="magnitude_share", estimator="paper")
     here = select(measured, **HERE)
@@ -77,26 +129,28 @@ def paper_comparison(
     rows, blocks = [], []
     for printed in _printed_for(list(here["block"])):
         key = {"run": run, "source": printed.source, "row": printed.row}
-        ways = {
-            way: of_way.set_index("block")["sigma"]
-            for way, of_way in measured.groupby(["point", "denominator"], sort=False)
+        routes: dict[Any, pd.Series] = {
+            route: of_route.set_index("block")["sigma"]
+            for route, of_route in measured.groupby(["point", "denominator"], sort=False)
         }
         for null in nulls:
             name = null.removeprefix("sigma_") + NULL_SUFFIX
-            ways[name, HERE["denominator"]] = here.set_index("block")[null]
-        for (point, denominator), ours in ways.items():
-            way = {"point": point, "denominator": denominator}
-            rows.append({**key, **way, **_agreement(ours, printed.sigma)})
+            routes[name, HERE["denominator"]] = here.set_index("block")[null]
+        theirs = pd.Series(printed.sigma, dtype=float)
+        for (point, denominator), ours in routes.items():
+            route = {"point": point, "denominator": denominator}
+            rows.append({**key, **route, **dataclasses.asdict(agreement(ours, theirs))})
             rows[-1] |= {
                 "levels": len(density) - 1,
                 "last_density": float(density[-1]),
                 "note": printed.note,
             }
-        theirs = pd.Series(printed.sigma, name="sigma_paper").rename_axis("block").reset_index()
-        blocks.append(theirs.merge(here, on="block").assign(**key))
+        printed_frame = theirs.rename("sigma_paper").rename_axis("block").reset_index()
+        blocks.append(printed_frame.merge(here, on="block").assign(**key))
     order = ["run", "source", "row", "block", "sigma_paper", "sigma", "ci_low", "ci_high", *nulls]
-    beside = pd.concat(blocks, ignore_index=True)[order] if blocks else pd.DataFrame(columns=order)
-    return PaperComparison(rows=pd.DataFrame(rows), blocks=beside)
+    columns = pd.Index(order)
+    beside = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=columns)
+    return PaperComparison(rows=pd.DataFrame(rows), blocks=beside[order])
 
 
 def write_paper_comparison(folder: Path, comparisons: Sequence[PaperComparison]) -> None:
@@ -118,52 +172,112 @@ def write_paper_comparison(folder: Path, comparisons: Sequence[PaperComparison])
         write_csv(folder / f"{name}.csv", pd.concat(frames, ignore_index=True))
 
 
-def convention_sentences(rows: Frame) -> list[str]:
-    """What stands between the paper's numbers and ours, for the rows of one ``paper.csv``.
+def read_paper_comparison(folder: Path) -> PaperComparison | None:
+    """What `write_paper_comparison` wrote; None if nothing was put beside the runs.
+
+    Raises:
+      ValueError: If a table is missing or unreadable.
+    """
+    if not (folder / "paper.csv").exists():
+        return None
+    if not (folder / "paper_blocks.csv").exists():
+        raise ValueError(f"folder: must hold paper_blocks.csv, {folder} does not")
+    return PaperComparison(read_csv(folder / "paper.csv"), read_csv(folder / "paper_blocks.csv"))
+
+
+def published_for(tables: RunTables) -> PaperComparison | None:
+    """The published rows of a run's own network and task; None if the paper has none.
 
     References:
-      Redman et al., arXiv:2110.03210, Secs. 4 and 5, Apps. A and B.
+      Redman et al., arXiv:2110.03210, Tables 2 and 4-6.
     """
-    sources = set(rows["source"])
+    model, dataset = tables.config.get("model"), tables.config.get("dataset")
+    rows = {f"resnet{depth}": f"ResNet-{depth}" for depth in published.CIFAR_DEPTHS}
+    if model == "resnet50":
+        rows["resnet50"] = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}.get(str(dataset), "")
+    row = rows.get(str(model))
+    found = paper_comparison(tables.spectrum, run=tables.title, density=tables.density.tolist())
+    if not row or not len(found.rows) or row not in set(found.rows["row"]):
+        return None
+    return PaperComparison(*(select(frame, row=row) for frame in found))
+
+
+def differing_settings(tables: RunTables) -> dict[str, tuple[Any, Any]]:
+    """Settings of a CIFAR ResNet, here and in the recipe of the paper, where they differ."""
+    if tables.config.get("model") not in [f"resnet{depth}" for depth in published.CIFAR_DEPTHS]:
+        return {}
+    there = {name: value for name, value in RECIPE.items() if name in tables.config}
+    return {name: (tables.config[name], value) for name, value in there.items()
+            if tables.config[name] != value}  # fmt: skip
+
+
+def paper_sections(found: PaperComparison, *, notes: Sequence[str] = ()) -> list[Section]:
+    """Published numbers beside those of the runs, what stands between them, and every route.
+
+    Args:
+      found: Of one run or several.
+      notes: What else stands between them.
+    """
+    here = select(found.rows, **HERE)
+    nearest = here.sort_values("rms", kind="stable").groupby(["run", "source"], sort=False).head(1)
+    is_null = found.rows["point"].str.endswith(NULL_SUFFIX)
+    lead = pd.concat([nearest, found.rows[is_null]])
+    lead = lead[lead.set_index(KEY).index.isin(nearest.set_index(KEY).index)]
     spans = {
         f"0 to {row['levels']} (down to {percent_text(row['last_density'])}) in {row['run']}"
-        for row in rows.drop_duplicates("run").to_dict("records")
+        for row in here.drop_duplicates("run").to_dict("records")
     }
-    sentences = [
-        "Levels: the paper does not say which prunings its means cover. Here: "
-        f"{'; '.join(sorted(spans))}.",
-        "Point: the paper does not say whether weights are read after training or after the "
-        "rewind. Here: after training; the others stand in paper.csv.",
-        "Denominator: the paper writes all parameters of the network, but its Table 3 sums to zero "
-        "only over the prunable ones. Here: all prunable weights.",
-        "Scale factor: the text takes c below 1, which would flip every sign; Appendix A takes "
-        "c = 1/(1 - x) above 1, and so do we.",
-        "Intervals: the paper prints none, so no difference from it can be tested.",
+    levels = f"Levels: unsaid there; here {'; '.join(sorted(spans))}."
+    sources = ["", *here["source"].unique()]
+    conventions = [text for source in sources for text in CONVENTIONS[source]]
+    own = [note for note in here["note"].dropna().unique() if note]
+    sections = [
+        Section(
+            title="Published numbers beside ours",
+            text=["Redman, Chen, Wang, Dogra, arXiv:2110.03210, Tables 2 to 6: the nearest row."],
+            table=tabulate(lead.sort_values(KEY, kind="stable"), AGREEMENT),
+            note="Distance: root mean square over blocks. A null: how well pruning without "
+            "training agrees with the same row.",
+            name="paper",
+        )
     ]
-    by_source = {
-        "Table 2": "Table 2: stem and head are not pruned there, projections are. It calls the "
-        "four stages residual blocks; its text says 17 prunings and a density of 1.44 %, which are "
-        "not the same (0.8^17 = 2.25 %).",
-        "Table 3": "Table 3: pruned by 10 % of the original weights a level, so that c grows from "
-        "1.11 to 2; embeddings are not pruned, and whether the pooler is counted is not said.",
-        "Tables 4 to 6": "Tables 4 to 6: stem, head and projections are pruned there. The first "
-        "block of each stage is left out of the tables, in stage 1 too, and out of this "
-        "comparison; it holds a share of the denominator.",
-    }
-    return sentences + [text for source, text in by_source.items() if source in sources]
+    for (run, source), of_run in found.blocks.groupby(["run", "source"], sort=False):
+        sections.append(Section(title="", text=[f"{run} beside {source}"], table=_beside(of_run)))
+    between = [levels, *conventions, *own, *notes]
+    every = tabulate(found.rows, AGREEMENT | {"of": "denominator"})
+    return [
+        *sections,
+        Section(title="", text=["Between the two:"], items=between, name="conventions"),
+        Section(title="Every published row, measured every way", table=every, is_folded=True),
+    ]
 
 
-def _agreement(ours: pd.Series, theirs: dict[str, float]) -> dict[str, float | int | str]:
-    found = agreement(ours, pd.Series(theirs, dtype=float))
-    difference = (ours - pd.Series(theirs, dtype=float)).dropna()
-    return {
-        "num_blocks": found.num_blocks,
-        "num_same_sign": found.num_same_sign,
-        "rank_correlation": found.rank_correlation,
-        "rms": float(np.sqrt(np.mean(difference**2))) if len(difference) else np.nan,
-        "largest": found.largest,
-        "largest_block": found.largest_block,
-    }
+def _sign_text(row) -> str:
+    return f"{row['num_same_sign']} of {row['num_blocks']}"
+
+
+AGREEMENT: dict[str, Column] = {
+    "run": "run",
+    "paper": lambda row: f"{row['source']}, {row['row']}",
+    "measured": "point",
+    "same sign": _sign_text,
+    "rank correlation": number("rank_correlation", 2),
+    "distance": number("rms"),
+}
+
+
+def _beside(rows: pd.DataFrame) -> pd.DataFrame:
+    """Block by block: ours, its nulls, and every published row of one source."""
+    columns: dict[str, Column] = {"block": "block", "sigma, here": estimate("sigma")}
+    for null in lead_nulls(rows.dropna(axis="columns", how="all")):
+        columns[f"{null} null, here"] = signed(f"sigma_{null}")
+    printed = rows.pivot(index="block", columns="row", values="sigma_paper")
+    for row in rows["row"].unique():
+        columns[f"paper, {row}"] = signed(row, 2)
+    ours = rows.drop_duplicates("block").rename(
+        columns={"ci_low": "sigma_low", "ci_high": "sigma_high"}
+    )
+    return tabulate(ours.drop(columns="row").join(printed, on="block"), columns)
 
 
 def _printed_for(blocks: list[str]) -> Iterator[_Printed]:
@@ -187,20 +301,3 @@ def _cifar_depth(blocks: list[str]) -> int:
     per_stage = len(members) // 3
     is_whole = members == {(s, b) for s in (1, 2, 3) for b in range(per_stage)}
     return 6 * per_stage + 2 if is_whole and members else 0
-
-
-def paper_sentence(row: dict, null: dict | None) -> str:
-    """One row of ``paper.csv`` in words, and the same of a null beside the same published row."""
-    sentence = f"{row['run']} beside {row['row']} ({row['source']}): {_agreement_text(row)}."
-    if null is None:
-        return sentence
-    return f"{sentence} Its {null['point']}, beside the same row: {_agreement_text(null)}."
-
-
-def _agreement_text(row: dict) -> str:
-    ranks = row["rank_correlation"]
-    rank_text = "not defined" if np.isnan(ranks) else f"{ranks:.2f}"
-    return (
-        f"same sign in {row['num_same_sign']} of {count_text(row['num_blocks'], 'block')}, rank "
-        f"correlation {rank_text}, distance (root mean square) {row['rms']:.3f}"
-    )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from imp_rg.rg.exponents import predict_held_out as predict_held_out
     from imp_rg.rg.joint_law import JointLaw as JointLaw
     from imp_rg.rg.joint_law import fit_joint_law as fit_joint_law
+    from imp_rg.rg.linear import FittedFlow as FittedFlow
     from imp_rg.rg.linear import LinearFlow as LinearFlow
     from imp_rg.rg.linear import fit_linear_flow as fit_linear_flow
     from imp_rg.rg.nulls import Excess as Excess
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from imp_rg.rg.prediction import LeaveOneOut as LeaveOneOut
     from imp_rg.rg.prediction import PredictorScore as PredictorScore
     from imp_rg.rg.prediction import PredictorScores as PredictorScores
+    from imp_rg.rg.prediction import RouteScore as RouteScore
     from imp_rg.rg.prediction import leave_one_task_out as leave_one_task_out
     from imp_rg.rg.prediction import score_predictor as score_predictor
+    from imp_rg.rg.prediction import score_routes as score_routes
     from imp_rg.rg.scaling import Collapse as Collapse
     from imp_rg.rg.scaling import collapse as collapse
     from imp_rg.rg.spectrum import Spectrum as Spectrum
@@ -46,14 +49,16 @@ _HOMES = {
     "error_law": ("ErrorLaw", "fit_error_law"),
     "exponents": ("HeldOut", "PowerLaw", "fit_power_law", "predict_held_out"),
     "joint_law": ("JointLaw", "fit_joint_law"),
-    "linear": ("LinearFlow", "fit_linear_flow"),
+    "linear": ("FittedFlow", "LinearFlow", "fit_linear_flow"),
     "nulls": ("Excess", "NullFlow", "excess", "gaussian_null", "gaussian_null_flow"),
     "prediction": (
         "LeaveOneOut",
         "PredictorScore",
         "PredictorScores",
+        "RouteScore",
         "leave_one_task_out",
         "score_predictor",
+        "score_routes",
     ),
     "scaling": ("Collapse", "collapse"),
     "spectrum": ("Spectrum", "measure_spectrum"),
