@@ -20,20 +20,6 @@ import pandas as pd
 import tyro
 
 from experiments.shell import cli
-<<<<<<< HEAD
-from experiments.shell.study import AS_IS
-from experiments.studies.error_law.page import (
-    CAPTIONS,
-    gamma_text,
-    interval_text,
-    parameter_table,
-    plain_name,
-    published_gamma,
-)
-from experiments.studies.vision.config import SCRATCH
-from experiments.studies.vision.read import base_of, init_text, start_of
-from imp_rg import published
-=======
 from experiments.shell.settings import settings
 from experiments.shell.study import Study
 from experiments.studies.error_law.config import Config as FitConfig
@@ -42,7 +28,6 @@ from experiments.studies.error_law.fits import fit_curves, read_run, write_resul
 from experiments.studies.error_law.page import SHOWN
 from experiments.studies.vision_exponents.findings import find_published, finished_runs
 from experiments.studies.vision_exponents.page import make_page
->>>>>>> h7
 from imp_rg.config import require
 from imp_rg.report.columns import tabulate
 from imp_rg.runs.files import read_json

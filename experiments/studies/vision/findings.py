@@ -7,7 +7,7 @@ Runs of one experiment share their seeds: what two of them differ by is taken se
 interval is Student's over seeds.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from experiments.studies.vision.read import (
     read_runs,
     stages,
 )
-from imp_rg.report.lead import LEAD_NULLS, LeadRow, NullContrast
+from imp_rg.report.lead import LEAD_NULLS, verdict
 from imp_rg.rg.distance import compare_values
 from imp_rg.rg.estimate import Estimate, contrast, summarise
 from imp_rg.runs.files import read_csv, write_csv
@@ -122,27 +122,18 @@ def sigma_frame(measured: WindowedSpectrum, *, ci_level: float) -> pd.DataFrame:
     frame["published_row"] = theirs.row if theirs else ""
     frame["withheld"] = run.withheld
     rows: Any = frame.to_dict("records")
-    frame["verdict"] = [_verdict(row, measured.nulls) for row in rows]
+    nulls = [null for null in LEAD_NULLS if null in measured.nulls]
+    frame["verdict"] = [_verdict(row, nulls) for row in rows]
     return frame
 
 
-def _verdict(row: dict[str, Any], nulls: Any) -> str:
+def _verdict(row: dict[str, Any], nulls: Sequence[str]) -> str:
     """That of a run's own page."""
     if row["withheld"]:
         return f"withheld: {row['withheld']}"
-    contrasts = [
-        NullContrast(
-            null=null,
-            sigma=row[f"sigma_{null}"],
-            excess=row[f"excess_{null}"],
-            low=row[f"excess_{null}_low"],
-            high=row[f"excess_{null}_high"],
-        )
-        for null in LEAD_NULLS
-        if null in nulls
-    ]
-    values = {name: row[name] for name in ("block", "sigma", "low", "high", "relevance")}
-    return LeadRow(**values, contrasts=tuple(contrasts[:2])).verdict
+    row = row | {"sigma_low": row["low"]}
+    row |= {f"side_{null}": Estimate.of(row, f"excess_{null}").side() for null in nulls[:2]}
+    return verdict(row)
 
 
 def opposite_blocks(sigma: pd.DataFrame) -> tuple[str, str]:
@@ -401,7 +392,7 @@ def _closer_claim(row: dict[Any, Any]) -> dict[str, str]:
     }
 
 
-def start_text(row: dict[Any, Any]) -> str:
+def start_text(row: Mapping[Any, Any]) -> str:
     """Inits of a pair of runs: one, or both where each task has its own."""
     return " / ".join(dict.fromkeys(init_text(row[name]) for name in ("init_a", "init_b")))
 

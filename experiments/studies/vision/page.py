@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from imp_rg.report.published_beside import agreement, agreement_text
 
 from experiments.shell.study import duration_text
 from experiments.studies.vision.config import SCRATCH
@@ -18,6 +17,7 @@ from experiments.studies.vision.read import FLOORS, VisionRun, init_text, read_r
 from imp_rg.data.derived import split_name
 from imp_rg.plots import vision as plots
 from imp_rg.plots.style import save_figure
+from imp_rg.report.agreement import agreement
 from imp_rg.report.columns import Column, number, signed, tabulate
 from imp_rg.report.page import Page, Section
 from imp_rg.rg.estimate import MISSING, Estimate, number_text
@@ -152,13 +152,14 @@ def _answers(lead: Mapping[str, pd.DataFrame]) -> Iterator[str]:
         yield f"{claim}: held by {', '.join(counts)}."
     known = sigma.dropna(subset=["low"])
     for null in (null for null in NULLS if f"excess_{null}" in sigma and len(known)):
-        excess = [Estimate.of(row, f"excess_{null}") for row in known.to_dict("records")]
+        records: Any = known.to_dict("records")
+        excess = [Estimate.of(row, f"excess_{null}") for row in records]
         beyond = sum(found.excludes() for found in excess)
         yield f"Excess over the {null} null: {beyond} of {len(excess)} intervals exclude 0."
     for (task, init), rows in sigma.dropna(subset=["published"]).groupby(["task", "init"]):
-        text = agreement_text(agreement(*(rows.set_index("block")[x] for x in
-                                          ("sigma", "published"))))  # fmt: skip
-        yield f"{task} from {init} beside {rows['published_row'].iloc[0]} of Table 2: {text}."
+        by_block = rows.set_index("block")
+        found = agreement(by_block["sigma"], by_block["published"])
+        yield f"{task} from {init} beside {rows['published_row'].iloc[0]}: {found.text()}."
 
 
 def _closer(row: Mapping[Any, Any]) -> str:
@@ -201,7 +202,7 @@ def _limits(
 def _half_width(name: str, high: str) -> Column:
     """Value ± half of its interval."""
 
-    def text(row: Mapping[str, Any]) -> str:
+    def text(row: Mapping[Any, Any]) -> str:
         half = "" if np.isnan(row[high]) else f" ± {row[high] - row[name]:.3f}"
         return number_text(row[name]) + half
 
@@ -222,7 +223,7 @@ def _lead_table(sigma: pd.DataFrame) -> pd.DataFrame:
     lines["published"] = ("paper", signed("published"))
     rows = []
     for _, of_run in sigma.groupby(["task", "init"], sort=False):
-        values = of_run.set_index("block").reindex(blocks).to_dict("records")
+        values: Any = of_run.set_index("block").reindex(blocks).to_dict("records")
         first = of_run.iloc[0]
         classes = " ".join(CLASSES[relevance] for relevance in of_run["relevance"])
         for name, (title, column) in lines.items():
@@ -251,7 +252,7 @@ def _accuracy_table(accuracy: pd.DataFrame) -> pd.DataFrame:
     for _, of_run in accuracy.groupby(["task", "init"], sort=False):
         best = of_run["accuracy"].fillna(-1).idxmax()
         found = pd.concat([of_run.iloc[[0, -1]], of_run.loc[[best]]]).to_dict("records")
-        rows.append([_name(found[0]), *map(_accuracy, found)])
+        rows.append([_name(found[0]), *(_accuracy(row) for row in found)])
     return pd.DataFrame(rows, columns=pd.Index(["run", "dense", "last level", "best level"]))
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.studies.error_law.page import plain_name, published_gamma
-from experiments.studies.vision.cells import base_of, init_text, start_of
 from experiments.studies.vision.config import SCRATCH
+from experiments.studies.vision.read import base_of, init_text, start_of
 from imp_rg import published
 from imp_rg.runs.files import read_json
 from imp_rg.runs.folder import has_finished
