@@ -15,7 +15,8 @@ from imp_rg.rg import (
     transfer_outcomes,
     viable_levels,
 )
-from imp_rg.rg.ticket_transfer import mantel_test, rank_correlation
+from imp_rg.rg.stats import rank_correlation
+from imp_rg.rg.ticket_transfer import mantel_test
 
 OFF = ~np.eye(8, dtype=bool)
 

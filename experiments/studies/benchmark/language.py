@@ -25,7 +25,7 @@ from experiments.studies.benchmark.roofline import (
 )
 from experiments.studies.benchmark.rows import Case, Row
 from imp_rg.data.text.batches import padding_waste
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 from imp_rg.imp.finetune import FinetuneConfig, bucket_widths, make_finetune_fn, plan_level
 from imp_rg.imp.losses import LOSSES
 from imp_rg.imp.replicates import num_usable_cores

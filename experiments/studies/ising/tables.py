@@ -119,7 +119,7 @@ def coupling_table(measured: Measured, temperatures: tuple[float, ...], size: in
     for level, histograms in enumerate(measured.bins):
         for i, temperature in enumerate(temperatures):
             found = jackknife(
-                lambda x: ising.renormalised_couplings(x.sum(axis=0)), (histograms[:, i],)
+                lambda x: ising.renormalized_couplings(x.sum(axis=0)), (histograms[:, i],)
             )
             for operator, value, error in zip(
                 ising.FIELD_OPERATORS, found.value, found.error, strict=True
