@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from comparison_folder import deeper_run, three_runs, write_comparison_folder
-from page_text import cells_of, text_of
+from page_text import cells_of, skip_figures, text_of
 from planted_runs import SHIFT, SIGMA, planted_run, two_classes
 from run_folder import write_run_folder
 
@@ -47,10 +47,7 @@ def tables_of(folder, runs, **settings):
 
 @pytest.fixture
 def undrawn(monkeypatch, tmp_path):
-    """Pages without figures."""
-    (tmp_path / "none.svg").touch()
-    draw = "imp_rg.report.compare_figures.draw_comparison"
-    monkeypatch.setattr(draw, lambda tables, out: [(tmp_path / "none.svg", "none")])
+    skip_figures(monkeypatch, tmp_path)
 
 
 def pair_of(tables, run_a, run_b):
@@ -166,7 +163,9 @@ def test_pairs_by_hand(three):
     )
     largest = blocks.iloc[int(blocks["difference"].abs().argmax())]
     columns = ["largest", "largest_low", "largest_high", "largest_block"]
-    assert [row[column] for column in columns] == list(largest[["difference", "ci_low", "ci_high", "block"]])
+    assert [row[column] for column in columns] == list(
+        largest[["difference", "ci_low", "ci_high", "block"]]
+    )
     assert row["num_blocks"] == 6
     assert row["num_apart"] == ((blocks["ci_low"] > 0) | (blocks["ci_high"] < 0)).sum()
     assert row["bound"] == blocks[["ci_low", "ci_high"]].abs().to_numpy().max()

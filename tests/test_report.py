@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from page_text import cells_of, skeleton
+from page_text import cells_of, skeleton, skip_figures
 from run_folder import write_run_folder
 
 from imp_rg.report.agreement import agreement
@@ -85,8 +85,7 @@ def clean(clean_folder):
 
 @pytest.fixture
 def undrawn(monkeypatch, tmp_path):
-    """Pages without figures, which take most of the time."""
-    monkeypatch.setattr("imp_rg.report.figures.draw_run", lambda tables, out: [(tmp_path, "none")])
+    skip_figures(monkeypatch, tmp_path)
 
 
 def edited(tables, **columns):
