@@ -36,9 +36,10 @@ from experiments.studies.language.words import published_sentence
 from imp_rg.config import PruneConfig, require
 from imp_rg.flow import FlowTrajectory
 from imp_rg.foreign.bert_variables import find_checkpoint, load_bert, read_config
-from imp_rg.foreign.nulls import gaussian_flow, pruned_flows
+from imp_rg.foreign.nulls import pruned_flows
 from imp_rg.imp.prune import prune_schedule
 from imp_rg.models.bert import BertModel, make_bert
+from imp_rg.nulls import gaussian_flow
 from imp_rg.plots.language import init_sigma
 from imp_rg.plots.style import Frame, save_figure
 from imp_rg.pytree import leaf_paths, to_flat

@@ -11,7 +11,6 @@ from page_text import cells_of, skip_figures, text_of
 from planted_runs import SHIFT, SIGMA, planted_run, two_classes
 from run_folder import write_run_folder
 
-from imp_rg.report.compare_folder import read_comparison
 from imp_rg.report.compare_page import write_comparison_report
 from imp_rg.report.compare_verdict import (
     answers,
@@ -26,6 +25,7 @@ from imp_rg.runs.comparison_tables import (
     RunEntry,
     block_difference_frame,
     comparison_frame,
+    read_comparison,
     write_comparison,
 )
 

@@ -10,8 +10,8 @@ from run_folder import write_run_folder
 from imp_rg import plots
 from imp_rg.plots.intervals import draw_estimates, draw_null, name_categories, shifts_of
 from imp_rg.plots.style import NULL_MEANINGS
-from imp_rg.report.run_tables import read_tables
 from imp_rg.rg.estimate import Estimate
+from imp_rg.runs.run_tables import read_tables
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interrupting import interrupted_after
 from picture_folder import NUM_TEST, write_pictures
 from PIL import Image
 
 from experiments import pretrain
-from experiments.studies.pretrain import loop
-from experiments.studies.pretrain.assemble import prepare
+from experiments.studies.pretrain.assemble import WEIGHTS, prepare
 from experiments.studies.pretrain.config import PRESETS
 from experiments.trunk import run as imp_run
 from imp_rg.data.image_folder import ImageFolder, load_folder
@@ -117,20 +117,11 @@ def test_stopped_and_continued_is_the_same_to_the_last_bit(root, method, tmp_pat
     assert levels["train_loss"][1:].notna().all()
     settings = read_json(whole / "imp" / "config.json")
     assert settings["augment"] == "random_crop" and settings["num_test"] == 4 * NUM_TEST
-    end_epoch = loop._Progress.end_epoch
-
-    def stop(progress, epoch, record):
-        end_epoch(progress, epoch, record)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
     broken = dataclasses.replace(config, out=tmp_path / "broken")
-    with monkeypatch.context() as patched:
-        patched.setattr(loop._Progress, "end_epoch", stop)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain.run(broken)
+    with interrupted_after(monkeypatch, epoch=2), pytest.raises(KeyboardInterrupt):
+        pretrain.run(broken)
     pretrain.run(broken)
-    for name in ("metrics.csv", pretrain.WEIGHTS, "imp/flow.csv", "imp/metrics.csv"):
+    for name in ("metrics.csv", WEIGHTS, "imp/flow.csv", "imp/metrics.csv"):
         assert (whole / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
 
 

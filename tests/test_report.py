@@ -17,9 +17,9 @@ from imp_rg.report.caveats import caveats
 from imp_rg.report.lead import lead_frame, lead_table, verdict
 from imp_rg.report.paper import differing_settings, paper_sections, published_for
 from imp_rg.report.run_page import make_page, write_report
-from imp_rg.report.run_tables import read_tables
 from imp_rg.report.verdict import answers, run_verdict
 from imp_rg.report.words import block_list, level_list, percent_text
+from imp_rg.runs.run_tables import read_tables
 
 SKELETON = """
 h1: IMP flow: resnet14 on digits

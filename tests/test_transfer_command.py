@@ -25,7 +25,7 @@ from experiments.studies.transfer.config import PRESETS, Config, task_folder
 from experiments.studies.transfer.search import does_transfer, search_minimal_densities
 from experiments.studies.transfer.tasks import prepare_tasks
 from imp_rg.pytree import to_flat
-from imp_rg.rg.minimal_density import minimal_density
+from imp_rg.rg.viability import minimal_density
 from imp_rg.runs.files import read_csv, read_json
 from imp_rg.runs.folder import ticket_path
 from imp_rg.runs.tickets import read_ticket

@@ -11,9 +11,9 @@ import numpy as np
 from scipy import stats
 
 from imp_rg.report.lead import lead_nulls
-from imp_rg.report.run_tables import RunTables
 from imp_rg.report.words import block_list, count_text, level_list, percent_text
 from imp_rg.rg.estimate import Estimate, number_text
+from imp_rg.runs.run_tables import RunTables
 
 FEW_SEEDS = 5
 REJECTION_LEVEL = 0.05

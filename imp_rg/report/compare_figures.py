@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from imp_rg import plots
-from imp_rg.report.compare_folder import ComparisonTables
 from imp_rg.report.compare_verdict import measure_title
+from imp_rg.runs.comparison_tables import ComparisonTables
 
 CAPTIONS = {
     "tree": "Which runs are close: they merge at the mean distance of their exponents. A dashed "

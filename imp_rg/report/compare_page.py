@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from imp_rg.report.columns import Column, estimate, number, tabulate
-from imp_rg.report.compare_folder import ComparisonTables, read_comparison
 from imp_rg.report.compare_verdict import (
     answers,
     comparison_caveats,
@@ -19,9 +18,10 @@ from imp_rg.report.compare_verdict import (
 )
 from imp_rg.report.page import Page, Section, write_page
 from imp_rg.report.paper import paper_sections, read_paper_comparison
-from imp_rg.report.run_tables import select
 from imp_rg.report.words import percent_text
 from imp_rg.rg.estimate import MISSING
+from imp_rg.runs.comparison_tables import ComparisonTables, read_comparison
+from imp_rg.runs.run_tables import select
 
 QUESTION = (
     "Do these runs gain and lose weight magnitude in the same blocks at the same rates – do they "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imp_rg import plots
 from imp_rg.report.lead import lead_nulls
-from imp_rg.report.run_tables import RunTables
+from imp_rg.runs.run_tables import RunTables
 
 CAPTIONS = {
     "sigma": "Exponent of every block beside its nulls. Left: sigma with its interval (black) and "

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from imp_rg.report.columns import Column, estimate, signed, tabulate
-from imp_rg.report.run_tables import select
 from imp_rg.rg.estimate import Estimate
+from imp_rg.runs.run_tables import select
 
 LEAD_NULLS = ("init", "oneshot", "gaussian")
 """Nulls of the lead table, best first; the first two that a run has stand in it."""
@@ -65,9 +65,11 @@ def lead_table(frame: pd.DataFrame) -> pd.DataFrame:
 def verdict(row: Mapping[str, Any]) -> str:
     """A row of `lead_frame` in few words: the class of the block; its side of the nulls."""
     if np.isnan(row["sigma"]):
-        return "no exponent"
+        return "no exponent: the share vanishes or no seed finished"
     sides = {null: row[f"side_{null}"] for null in LEAD_NULLS if f"side_{null}" in row}
-    if row["relevance"] == "undetermined" or not sides:
+    if np.isnan(row["sigma_low"]):
+        return "undetermined: no interval from one seed"
+    if not sides:
         return row["relevance"]
     if len(sides) > 1 and len(set(sides.values())) == 1:
         return f"{row['relevance']}; {next(iter(sides.values()))} both nulls"

@@ -17,9 +17,9 @@ from imp_rg.report.agreement import agreement
 from imp_rg.report.columns import Column, estimate, number, signed, tabulate
 from imp_rg.report.lead import lead_nulls
 from imp_rg.report.page import Section
-from imp_rg.report.run_tables import RunTables, select
 from imp_rg.report.words import percent_text
 from imp_rg.runs.files import read_csv, write_csv
+from imp_rg.runs.run_tables import RunTables, select
 
 HERE = {"point": "trained", "denominator": "prunable"}
 """The conventions of this package's own tables."""

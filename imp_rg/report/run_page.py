@@ -20,10 +20,10 @@ from imp_rg.report.paper import (
     published_for,
     read_paper_comparison,
 )
-from imp_rg.report.run_tables import RunTables, read_tables
 from imp_rg.report.verdict import answers, run_verdict
 from imp_rg.report.words import percent_text
 from imp_rg.rg.estimate import number_text
+from imp_rg.runs.run_tables import RunTables, read_tables
 
 QUESTION = (
     "Which blocks of the network gain, and which lose, weight magnitude as iterative magnitude "

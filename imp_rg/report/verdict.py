@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from imp_rg.report.agreement import agreement
 from imp_rg.report.lead import lead_frame, lead_nulls
-from imp_rg.report.run_tables import RunTables
 from imp_rg.report.words import count_text
 from imp_rg.rg.estimate import Estimate
+from imp_rg.runs.run_tables import RunTables
 
 MEANINGS = {
     "relevant": "their share grows",

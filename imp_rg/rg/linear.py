@@ -91,6 +91,56 @@ class LinearFlow:
         return self.basis @ self.G @ self.basis.T
 
 
+class FittedFlow(NamedTuple):
+    """Shares and the linear flow that was fitted to them.
+
+    Attributes:
+      groups: Names of the groups of blocks.
+      time: RG time, 0 at the dense level.
+      shares: Of complete seeds; they sum to one.
+      b: Drift at z = 0.
+      G: Coupling of the coordinates.
+      fixed_point: Shares that do not flow; NaN without one.
+    """
+
+    groups: tuple[str, ...]
+    time: Float[np.ndarray, " level"]
+    shares: Float[np.ndarray, "seed level group"]
+    b: Float[np.ndarray, " coordinate"]
+    G: Float[np.ndarray, "coordinate coordinate"]
+    fixed_point: Float[np.ndarray, " group"]
+
+    @property
+    def coordinates(self) -> list[str]:
+        """What each log-ratio coordinate contrasts: the groups so far, and the next one."""
+        first, *others = self.groups
+        ends = ["", *(f" to {group}" for group in others)]
+        return [f"{first}{end} over {group}" for end, group in zip(ends, others, strict=False)]
+
+    @property
+    def basis(self) -> Float[np.ndarray, "group coordinate"]:
+        """As of `LinearFlow`."""
+        return helmert(len(self.groups)).T
+
+    @property
+    def z(self) -> Float[np.ndarray, "seed level coordinate"]:
+        """Log-ratio coordinates of the shares."""
+        return np.log(self.shares) @ self.basis
+
+    def predicted(self) -> Float[np.ndarray, "seed level coordinate"]:
+        """Coordinates that the linear flow gives from level 0 of each seed. House definition."""
+        k = self.b.size
+        generator = np.zeros((k + 1, k + 1))
+        generator[:k, :k], generator[:k, k] = self.G, self.b
+        flow = expm(generator * self.time[:, None, None])
+        return np.einsum("nij,sj->sni", flow[:, :k, :k], self.z[:, 0]) + flow[:, :k, k]
+
+    def predicted_diagonal(self) -> Float[np.ndarray, "seed level coordinate"]:
+        """Coordinates by G = 0 with the log-ratio slopes as b. House definition."""
+        drift = slope(self.z, self.time).mean(axis=0)
+        return self.z[:, :1] + self.time[:, None] * drift
+
+
 def fit_linear_flow(
     shares: Float[np.ndarray, "seed level block"],
     scale_factor: float | Float[np.ndarray, " transition"],

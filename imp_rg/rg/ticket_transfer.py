@@ -168,10 +168,18 @@ def mantel_test(
     found = np.concatenate(
         [rank_correlation(of_tasks(distance, some), loss.ravel()) for some in in_batches(orders)]
     )
+    smallest = math.nan if np.isnan(found[0]) else 1 / len(orders)
+    return float(found[0]), one_sided_p(found), smallest
+
+
+def one_sided_p(found: Float[np.ndarray, " sample"]) -> float:
+    """Share of correlations at least as large as the first, the actual one; NaN without it.
+
+    Those that are undefined count as 0. House definition.
+    """
     if np.isnan(found[0]):
-        return math.nan, math.nan, math.nan
-    count = np.sum(np.nan_to_num(found) >= found[0] - _TIE)
-    return float(found[0]), float(count / len(orders)), 1 / len(orders)
+        return math.nan
+    return float(np.mean(np.nan_to_num(found) >= found[0] - _TIE))
 
 
 def rank_correlation(

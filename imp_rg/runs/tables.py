@@ -106,6 +106,35 @@ def level_status(empty_layers: Sequence[str]) -> str:
     return f"collapsed: {', '.join(empty_layers)}" if empty_layers else "ok"
 
 
+def unmeasured_metrics(
+    seeds: Sequence[Any],
+    density: Sequence[float] | np.ndarray,
+    collapsed: Sequence[list[list[str]]],
+) -> pd.DataFrame:
+    """``metrics.csv`` of a run whose accuracy nobody recorded: the status is all there is.
+
+    Args:
+      seeds: Names of the replicates.
+      density: Of each level.
+      collapsed: Layers without a weight left, by seed and level.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "seed": seed,
+                "level": level,
+                "density": density[level],
+                "train_loss": np.nan,
+                "test_metric": np.nan,
+                "steps": np.nan,
+                "status": level_status(empty[level]),
+            }
+            for seed, empty in zip(seeds, collapsed, strict=True)
+            for level in range(len(density))
+        ]
+    )
+
+
 def timing_frame(record: RunRecord, seeds: Sequence[int]) -> pd.DataFrame:
     """``timing.csv``: wall seconds of each level, and their share per replicate that ran."""
     rows = []

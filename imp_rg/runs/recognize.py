@@ -1,22 +1,19 @@
-"""From a path to a flow: recognises what lies there and has it measured."""
+"""From a path to a flow: recognizes what lies there and has it measured.
 
-import dataclasses
-from collections.abc import Mapping
+Runs of other code are measured by `imp_rg.foreign`; ours hold their own tables (`imp_rg.runs.own`).
+"""
+
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from imp_rg.config import PruneConfig
-from imp_rg.runs.files import read_csv
-from imp_rg.foreign.network import open_network
-from imp_rg.foreign.tensors import open_tensors
-from imp_rg.runs.folder import ticket_path
-from imp_rg.runs.flow import Flow, MaskReader
 from imp_rg.foreign.measure_run import OnLevel, measure_run
-from imp_rg.foreign.run import open_run
 from imp_rg.foreign.observe import observe_run
+from imp_rg.foreign.run import open_run
+from imp_rg.runs.flow import Flow
 from imp_rg.runs.own import is_run_folder, read_run_folder
+from imp_rg.runs.tables import unmeasured_metrics
 
 ONE_SHOT_LEVELS = 12
 
@@ -72,47 +69,19 @@ def read(
                 f"blocks: a run of ours keeps its own; to divide {path} anew give its folder "
                 f"levels (written by --save-levels), got {blocks}"
             )
-        return _read_own(path, on_level)
+        flow = read_run_folder(path)
+        for seed in flow.seeds:
+            on_level(str(seed), len(flow.trajectory.num_kept) - 1)
+        return flow
     run = open_run(path, blocks=blocks)
-    flow = measure_run(run, on_level, one_shot=one_shot, levels=levels)
-    if observe and not run.is_single:
-        flow = dataclasses.replace(flow, observables=observe_run(run, on_level))
-    return flow
-
-
-def _read_own(path: Path, on_level: OnLevel) -> Flow:
-    trajectory, seeds, settings, metrics = read_run_folder(path)
-    for seed in seeds:
-        on_level(str(seed), len(trajectory.num_kept) - 1)
+    measured = measure_run(run, on_level, one_shot=one_shot, levels=levels)
+    has_observables = observe and not run.is_single
     return Flow(
-        name=path.resolve().name,
-        seeds=tuple(seeds),
-        trajectory=trajectory,
-        settings=settings,
-        metrics=metrics,
-        observables=read_csv(path / "observables.csv")
-        if (path / "observables.csv").is_file()
-        else pd.DataFrame(),
-        read_masks=_ticket_masks(path, seeds, len(trajectory.num_kept)),
+        name=path.resolve().stem,
+        seeds=run.seed_names,
+        trajectory=measured.trajectory,
+        settings=measured.settings,
+        metrics=unmeasured_metrics(run.seed_names, measured.trajectory.density, measured.collapsed),
+        observables=observe_run(run, on_level) if has_observables else pd.DataFrame(),
+        read_masks=None if run.is_single else run.read_masks,
     )
-
-
-def _ticket_masks(path: Path, seeds: list, num_levels: int) -> MaskReader | None:
-    """Reads masks from tickets, if they are all there."""
-    tickets = [[ticket_path(path, seed, level) for level in range(num_levels)] for seed in seeds]
-    if not all(ticket.is_file() for row in tickets for ticket in row):
-        return None
-    last = _masks(tickets[0][-1])
-    prunable = [name for name, mask in last.items() if not mask.all()]
-
-    def read_masks(seed: int, level: int) -> Mapping[str, np.ndarray]:
-        masks = _masks(tickets[seed][level])
-        return {name: masks[name] for name in prunable}
-
-    return read_masks
-
-
-def _masks(ticket: Path) -> dict[str, np.ndarray]:
-    network = open_network(open_tensors(ticket))
-    masks = {name: network.mask(name) for name in network.shapes}
-    return {name: mask for name, mask in masks.items() if mask is not None}

@@ -1,13 +1,11 @@
 """Networks on several tasks from several starts: what lies in the folder of a vision experiment.
 
-In: a folder whose ``config.json`` lists its cells, each one run folder of one task from one init.
-Out: `CellRun`s with their flows, their exponents over two windows of levels, and pairs of them to
-compare.
+In: a folder whose ``config.json`` lists its runs, each the run folder of a task from an init. Out:
+`VisionRun`s with their flows, and their exponents over two windows of levels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +17,6 @@ from imp_rg import published
 from imp_rg.config import require
 from imp_rg.data.derived import split_name
 from imp_rg.flow import FlowPoint
-from imp_rg.plots.style import Frame
 from imp_rg.rg import Spectrum
 from imp_rg.runs import Flow, read
 from imp_rg.runs.files import read_json
@@ -29,12 +26,9 @@ from imp_rg.runs.tables import flow_spectrum
 FLOORS = {"cifar10": 85.0, "cifar100": 55.0}
 """Dense accuracy (%) below which the exponents of a task get no verdict."""
 
-TASKS, INITS = "tasks", "inits"
-"""What two cells of a pair differ in."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class CellRun:
+class VisionRun:
     """One network on one task from one start.
 
     Attributes:
@@ -100,67 +94,53 @@ class CellRun:
         return len(self.flow.trajectory.num_kept) - 1
 
 
-class Measured(NamedTuple):
-    """Exponents of one cell over a window of levels.
+class WindowedSpectrum(NamedTuple):
+    """Exponents of one run over a window of levels.
 
     Attributes:
-      cell: Whose.
+      run: Whose.
       window: First and last level, such as 0-18.
       spectrum: Of the trained weights.
       nulls: Of the nulls, by name.
     """
 
-    cell: CellRun
+    run: VisionRun
     window: str
     spectrum: Spectrum
     nulls: dict[str, Spectrum]
 
-    def by_seed(self) -> dict[str, Frame]:
+    def by_seed(self) -> dict[str, pd.DataFrame]:
         """Exponents [seed listed_block] by measure: sigma, each null, each excess_NULL."""
-        names, seeds = self.cell.flow.trajectory.blocks.names, self.cell.flow.seeds
+        names, seeds = self.run.flow.trajectory.blocks.names, self.run.flow.seeds
         found = {"sigma": self.spectrum} | self.nulls
         frames = {
             measure: pd.DataFrame(spectrum.sigma_per_seed["paper"], index=seeds, columns=names)
             for measure, spectrum in found.items()
         }
-        frames = {measure: frame[list(self.cell.blocks)] for measure, frame in frames.items()}
+        frames = {measure: frame[list(self.run.blocks)] for measure, frame in frames.items()}
         excess = {f"excess_{null}": frames["sigma"] - frames[null] for null in self.nulls}
         return frames | excess
 
 
-class Pair(NamedTuple):
-    """Two cells that differ in one thing.
-
-    Attributes:
-      between: `TASKS` or `INITS`.
-      a: The one that comes first in the list of cells.
-      b: The other.
-    """
-
-    between: str
-    a: CellRun
-    b: CellRun
-
-
-def read_cells(folder: Path) -> tuple[list[CellRun], list[str]]:
-    """Finished cells of an experiment, and the names of the others.
+def read_runs(folder: Path) -> tuple[list[VisionRun], list[str]]:
+    """Finished runs of an experiment, and the names of the others.
 
     Args:
       folder: Of the experiment.
 
     Returns:
-      Cells in the order of ``cells`` in its config, and the names of those left out.
+      Runs in the order of ``cells`` in its config, and the names of those left out.
 
     Raises:
-      ValueError: If there is no such list, no cell is finished, or one cannot be read.
+      ValueError: If there is no such list, no run is finished, or one cannot be read.
     """
     config = folder / "config.json"
-    require(config.is_file(), str(folder), "must hold config.json with a list of cells", "none")
+    require(config.is_file(), str(folder), "must hold config.json with a list of runs", "none")
     listed = read_json(config).get("cells", [])
     done = [entry for entry in listed if has_finished(folder / entry["folder"])]
-    require(bool(done), str(folder), "must hold a finished run folder of a cell", len(done))
-    cells = [
-        CellRun(
+    require(bool(done), str(folder), "must hold a finished run folder", len(done))
+    runs = [
+        VisionRun(
             task=entry["task"],
             init=entry["init"],
             mode=entry["mode"],
@@ -170,24 +150,24 @@ def read_cells(folder: Path) -> tuple[list[CellRun], list[str]]:
         for entry in done
     ]
     missing = [entry for entry in listed if entry not in done]
-    return cells, [f"{entry['task']}, {init_text(entry['init'])}" for entry in missing]
+    return runs, [f"{entry['task']}, {init_text(entry['init'])}" for entry in missing]
 
 
-def measure(cell: CellRun, *, ci_level: float) -> Iterator[Measured]:
+def measure(run: VisionRun, *, ci_level: float) -> Iterator[WindowedSpectrum]:
     """Exponents over all levels and, if there are two prunings or more, from level 1 on.
 
     The paper does not say which levels its means cover; its source study prunes 18 times.
     """
-    for first in range(min(2, cell.last_level)):
-        trajectory = cell.flow.trajectory
+    for first in range(min(2, run.last_level)):
+        trajectory = run.flow.trajectory
         windowed = trajectory._replace(
             num_kept=trajectory.num_kept[first:],
             points={"trained": _from_level(trajectory.points["trained"], first)},
             nulls={name: _from_level(null, first) for name, null in trajectory.nulls.items()},
         )
-        yield Measured(
-            cell=cell,
-            window=f"{first}-{cell.last_level}",
+        yield WindowedSpectrum(
+            run=run,
+            window=f"{first}-{run.last_level}",
             spectrum=flow_spectrum(windowed, ci_level=ci_level),
             nulls={
                 null: flow_spectrum(windowed, null=null, ci_level=ci_level)
@@ -198,32 +178,6 @@ def measure(cell: CellRun, *, ci_level: float) -> Iterator[Measured]:
 
 def _from_level(point: FlowPoint, first: int) -> FlowPoint:
     return FlowPoint(*(field[:, first:] for field in point))
-
-
-def pairs(cells: Sequence[CellRun]) -> list[Pair]:
-    """Pairs of cells that differ in the task or in the init, and share blocks and levels.
-
-    Two tasks share their init, too, where each starts from weights that the same method has trained
-    on something else, and neither has a cell from the init of the other: two tasks pre-trained on
-    each other.
-    """
-    found = []
-    for a, b in combinations(cells, 2):
-        if a.blocks != b.blocks or a.last_level != b.last_level:
-            continue
-        if a.task == b.task:
-            found.append(Pair(INITS, a, b))
-        elif _share_init(a, b, cells):
-            found.append(Pair(TASKS, a, b))
-    return found
-
-
-def _share_init(a: CellRun, b: CellRun, cells: Sequence[CellRun]) -> bool:
-    if a.init == b.init:
-        return True
-    there = {(cell.task, cell.init) for cell in cells}
-    is_crossed = (a.task, b.init) not in there and (b.task, a.init) not in there
-    return is_crossed and a.start == b.start
 
 
 def base_of(task: str) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from imp_rg.imp.overlap import mask_overlap
-from imp_rg.runs.flow import Flow
-from imp_rg.runs.read import read
 from imp_rg.rg.universality import Comparison, RunExponents, compare_exponents
+from imp_rg.runs.flow import Flow
+from imp_rg.runs.recognize import read
 from imp_rg.types import Float
 
 NULLS = ("init", "oneshot", "gaussian")

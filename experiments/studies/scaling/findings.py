@@ -1,6 +1,7 @@
 """Errors of many networks as tables and arrays, the joint law and the collapses as tables.
 
-In: run folders by width and depth. Out: ``points.csv``, ``joint_law.csv``, ``collapses.csv``.
+In: run folders by width and depth. Out: ``points.csv``, ``joint_law.csv``, ``joint_fit.csv``,
+``collapses.csv``.
 """
 
 from collections.abc import Mapping
@@ -12,13 +13,27 @@ import numpy as np
 import pandas as pd
 
 from imp_rg.config import require
-from imp_rg.rg import JointLaw, collapse
-from imp_rg.runs.files import read_csv
+from imp_rg.rg import JointLaw, collapse, fit_joint_law
+from imp_rg.runs.files import read_csv, read_json, write_csv
 
 HELD = ("x_c", "zeta")
 
 ABOVE_PLATEAU = 3.0
 """A collapse uses errors this many times the dense one: plateaus differ between networks."""
+
+
+def write_tables(folder: Path, runs: Mapping[tuple[float, int], Path], *, ci_level: float) -> None:
+    """Fits the finished runs, by width and depth, and writes every table."""
+    points = points_frame(runs)
+    density, errors, width, depth = joint_arrays(points)
+    num_test = read_json(next(iter(runs.values())) / "config.json")["num_test"]
+    law = fit_joint_law(density, errors, width, depth, num_test=num_test, ci_level=ci_level)
+    columns = (points[name].to_numpy(float) for name in ("density", "width", "depth"))
+    points["m"] = law.invariant(*columns)
+    write_csv(folder / "points.csv", points)
+    write_csv(folder / "joint_law.csv", joint_frame(law))
+    write_csv(folder / "joint_fit.csv", fit_frame(law))
+    write_csv(folder / "collapses.csv", collapse_frame(points))
 
 
 def points_frame(runs: Mapping[tuple[float, int], Path]) -> pd.DataFrame:
@@ -70,6 +85,24 @@ def joint_frame(law: JointLaw) -> pd.DataFrame:
         for width, depth, e_np in zip(law.width, law.depth, law.e_np, strict=True)
     ]
     return pd.DataFrame(rows)
+
+
+def fit_frame(law: JointLaw) -> pd.DataFrame:
+    """How well the law fits, in one row.
+
+    Columns: identified, reasons (why not), num_in_window, and of the deviations of fitted from
+    measured errors in percent deviation_mean, deviation_sd, num_deviations.
+    """
+    deviation = 100 * law.deviation[np.isfinite(law.deviation)]
+    row = {
+        "identified": law.identified,
+        "reasons": "; ".join(law.reasons),
+        "num_in_window": law.num_in_window,
+        "deviation_mean": deviation.mean(),
+        "deviation_sd": deviation.std(),
+        "num_deviations": deviation.size,
+    }
+    return pd.DataFrame([row])
 
 
 def collapse_frame(points: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The tables of a run folder, as the report reads them.
+"""The tables of a run folder, read back: what pages are drawn from and flows are made of.
 
 In: a folder with the files of the run-folder contract. Out: `RunTables`.
 """
@@ -13,6 +13,12 @@ import pandas as pd
 from imp_rg.blocks import REST
 from imp_rg.runs.files import read_csv, read_json
 
+NEEDED = ("config.json", "flow.csv", "null_flow.csv", "metrics.csv")
+"""What every run of ours has after its first level."""
+
+AT_THE_END = ("environment.json", "spectrum.csv")
+"""What a finished run has besides."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunTables:
@@ -24,7 +30,8 @@ class RunTables:
       flow: Every point of the flow.
       null_flow: The flows of the nulls.
       metrics: Loss and test metric by seed and level.
-      spectrum: Exponents by block, quantity, point, denominator and estimator.
+      spectrum: Exponents by block, quantity, point, denominator and estimator; empty if the run has
+        not finished.
       observables: Companion observables; empty if the run has none.
     """
 
@@ -77,7 +84,7 @@ class RunTables:
         quantity: str = "magnitude_share",
         point: str = "trained",
     ) -> pd.DataFrame:
-        """Rows of one way to measure sigma, one per block in order of depth.
+        """Rows of one estimator of sigma, one per block in order of depth.
 
         The denominator is that of the settings for what is measured over several.
         """
@@ -103,11 +110,12 @@ def select(spectrum: pd.DataFrame, **choice: str) -> pd.DataFrame:
     return spectrum.reset_index(drop=True)
 
 
-def read_tables(folder: Path) -> RunTables:
+def read_tables(folder: Path, *, is_finished: bool = True) -> RunTables:
     """Reads a run folder.
 
     Args:
       folder: Where the run wrote its files.
+      is_finished: Whether the files that come at the end must be there.
 
     Returns:
       The tables.
@@ -115,26 +123,20 @@ def read_tables(folder: Path) -> RunTables:
     Raises:
       ValueError: If a file is missing or is no table.
     """
+    for name in NEEDED + AT_THE_END * is_finished:
+        if not (folder / name).is_file():
+            raise ValueError(f"folder: must hold {name}, {folder} does not")
+    environment = folder / "environment.json"
     return RunTables(
-        config=_read_settings(folder / "config.json"),
-        environment=_read_settings(folder / "environment.json"),
-        flow=_read_csv(folder / "flow.csv"),
-        null_flow=_read_csv(folder / "null_flow.csv"),
-        metrics=_read_csv(folder / "metrics.csv"),
-        spectrum=_read_csv(folder / "spectrum.csv"),
-        observables=_read_csv(folder / "observables.csv")
-        if (folder / "observables.csv").exists()
-        else pd.DataFrame(),
+        config=read_json(folder / "config.json"),
+        environment=read_json(environment) if environment.is_file() else {},
+        flow=read_csv(folder / "flow.csv"),
+        null_flow=read_csv(folder / "null_flow.csv"),
+        metrics=read_csv(folder / "metrics.csv"),
+        spectrum=_read_if_there(folder / "spectrum.csv"),
+        observables=_read_if_there(folder / "observables.csv"),
     )
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise ValueError(f"folder: must hold {path.name}, {path.parent} does not")
-    return read_json(path)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        raise ValueError(f"folder: must hold {path.name}, {path.parent} does not")
-    return read_csv(path)
+def _read_if_there(path: Path) -> pd.DataFrame:
+    return read_csv(path) if path.is_file() else pd.DataFrame()
