@@ -33,16 +33,16 @@ from imp_rg.report import write_report
 from imp_rg.report.columns import number, significant, tabulate
 from imp_rg.report.compare_page import write_comparison_report
 from imp_rg.report.lead import lead_frame, lead_table
-from imp_rg.report.paper import (
-    AGREEMENT,
+from imp_rg.report.paper import AGREEMENT
+from imp_rg.runs import Flow, compare, read
+from imp_rg.runs.comparison_tables import RunEntry, comparison_frame, write_comparison
+from imp_rg.runs.folder import RunFolder
+from imp_rg.runs.paper_tables import (
     NULL_SUFFIX,
     PaperComparison,
     paper_comparison,
     write_paper_comparison,
 )
-from imp_rg.runs import Flow, compare, read
-from imp_rg.runs.comparison_tables import RunEntry, comparison_frame, write_comparison
-from imp_rg.runs.folder import RunFolder
 from imp_rg.runs.save import write_flow
 
 

@@ -14,8 +14,8 @@ from small_run import ROOT
 from experiments import analyse
 from experiments.shell import cli
 from imp_rg.report.caveats import caveats
-from imp_rg.report.run_tables import read_tables
 from imp_rg.runs.files import read_csv, read_json
+from imp_rg.runs.run_tables import read_tables
 
 PROG = "python -m experiments.analyse"
 

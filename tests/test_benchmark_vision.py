@@ -191,7 +191,7 @@ def test_on_an_accelerator_all_executions_and_variants_are_measured(monkeypatch)
 def test_a_variant_that_pytorch_cannot_run_is_left_out(monkeypatch):
     class Seeds:
         def __init__(self, make_step, spec, num_seeds):
-            self.is_fine = spec.is_channels_last
+            self.is_fine, self.num_seeds = spec.is_channels_last, num_seeds
 
         def wait(self):
             if not self.is_fine:

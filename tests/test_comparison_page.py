@@ -19,7 +19,6 @@ from imp_rg.report.compare_verdict import (
     pair_frame,
     prediction,
 )
-from imp_rg.report.paper import paper_comparison, write_paper_comparison
 from imp_rg.rg import compare_exponents
 from imp_rg.runs.comparison_tables import (
     RunEntry,
@@ -28,6 +27,7 @@ from imp_rg.runs.comparison_tables import (
     read_comparison,
     write_comparison,
 )
+from imp_rg.runs.paper_tables import paper_comparison, write_paper_comparison
 
 
 @pytest.fixture(scope="module")
