@@ -39,6 +39,14 @@ FLAGS = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiling():
+    """What is compared here is compiled alike: most time would go into making programs fast."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @functools.cache
 def prepare_once(config, console=None):
     """One compiled program a depth for all tests of this file."""
@@ -176,7 +184,8 @@ def test_trainings_depend_on_their_names_alone(copy, finished, capsys):
 def test_killed_within_the_trainings(copy, finished, monkeypatch):
     """SIGKILL while the fourth is written: three are kept, the rest comes out the same."""
     (copy / "cells.csv").unlink()
-    child = start("tests/kill_ledger.py", "elastic", "4", *FLAGS, "--out", str(copy))
+    flags = ("elastic", "4", *FLAGS, "--out", str(copy))
+    child = start("tests/kill_ledger.py", *flags, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
     output = child.communicate(timeout=300)
     assert child.returncode == -signal.SIGKILL, output
     assert not (copy / "cells.csv").read_bytes().endswith(b"\n")

@@ -68,7 +68,7 @@ def make_page(folder: Path) -> Page:
             _left_out_section(tables["leave_one_out"]),
             _minimal_section(tables["minimal_density"], figures.get("minimal_density", [])),
             Section(title="Metric against density", figures=figures["metric"]),
-            Section(title="Limits", items=_limits(tables, counts, settings)),
+            Section(title="Limits", items=list_limits(tables, counts, settings)),
         ],
     )
 
@@ -274,7 +274,7 @@ def _minimal_section(minimal: pd.DataFrame, figures: list) -> Section:
     )
 
 
-def _limits(tables: Tables, counts: pd.DataFrame, settings: Mapping[str, Any]) -> list[str]:
+def list_limits(tables: Tables, counts: pd.DataFrame, settings: Mapping[str, Any]) -> list[str]:
     """What limits the result: what always does, then what these data do."""
     pairs = tables["told_apart"]
     num_apart = int((pairs["verdict"] == "different").sum())
