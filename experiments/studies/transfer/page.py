@@ -227,8 +227,8 @@ def _score_section(tables: Tables, lead: int, figures: list) -> Section:
         "renamed; the smallest possible one is in predictors.csv, as are all levels. AUROC: the "
         "chance that a ticket which transfers comes from nearer than one which does not. Intervals "
         "are bootstraps over tasks. No power: the interval holds 0. No verdict: it needs "
-        f"{MIN_TASKS} tasks with a cell that counts and a distance that varies. Over all levels, the "
-        "best one speaks.",
+        f"{MIN_TASKS} tasks with a cell that counts and a distance that varies. Over all levels, "
+        "the best one speaks.",
     )
 
 
