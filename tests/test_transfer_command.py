@@ -76,6 +76,7 @@ def run_config(config):
         patches.enter_context(mock.patch.object(transfer, "make_page"))
         patches.enter_context(mock.patch.object(transfer.Study, "report"))
         transfer.run(config)
+    assert config.out is not None
     return config.out
 
 
