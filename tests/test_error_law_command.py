@@ -17,7 +17,6 @@ from experiments.studies.error_law.fits import read_curves
 from experiments.studies.error_law.page import (
     gamma_table,
     make_page,
-    published_gamma,
     published_side,
     read_exponents,
 )
@@ -169,15 +168,6 @@ def test_seeds_that_stopped_are_left_out(tmp_path):
     frame[(frame["seed"] != 1) | (frame["level"] < 4)].to_csv(tmp_path / "metrics.csv", index=False)
     (curve,) = read_curves(error_law.Config(runs=(tmp_path,)))
     assert curve.errors.shape == (2, 13)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "row"),
-    [("cifar10", "CIFAR-10"), ("svhn_cropped", "SVHN"), ("CIFAR-100", "CIFAR-100"), ("digits", "")],
-)
-def test_published_rows_are_found_by_data_set(dataset, row):
-    found = published_gamma(dataset)
-    assert (found.row if found else "") == row
 
 
 def change(**columns):

@@ -160,7 +160,7 @@ def gamma_table(table: pd.DataFrame) -> pd.DataFrame:
     labels = dict.fromkeys(label for row in published.rows(7) for label in row.labels)
     rows: list[dict[str, Any]] = []
     for row in records(table):
-        found = published_gamma(str(row["dataset"]))
+        found = published.find(7, str(row["dataset"]))
         rows.append({**row, "row": found.row if found else "", **(found.by_label if found else {})})
     there = {row["row"] for row in rows}
     rows += [{"row": row.row, **row.by_label} for row in published.rows(7) if row.row not in there]
@@ -183,17 +183,6 @@ def _printed(label: str) -> Column:
 
 def _ours(column: Any) -> Column:
     return lambda row: column(row) if "task" in row else MISSING
-
-
-def published_gamma(dataset: str) -> published.PublishedRow | None:
-    """Row of Table 7 of a data set, whatever its spelling: cifar10 is CIFAR-10."""
-    rows = {plain_name(row.row): row for row in published.rows(7)}
-    return rows.get(plain_name(dataset).removesuffix("cropped"))
-
-
-def plain_name(name: str) -> str:
-    """Letters and digits of a name, in lower case: cifar10 of CIFAR-10."""
-    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def parameter_section(folder: Path, table: pd.DataFrame) -> Section:

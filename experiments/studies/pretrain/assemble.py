@@ -45,7 +45,7 @@ from imp_rg.models.projector import HEAD, PROJECTOR
 from imp_rg.pytree import ones_masks, to_flat
 from imp_rg.runs.checkpoints import digest
 from imp_rg.runs.tickets import read_ticket, write_level
-from imp_rg.types import Batch, Key, Params, TrainFn, Variables, is_accelerator
+from imp_rg.types import Batch, Key, Params, TrainFn, Variables, compute_dtype
 
 WEIGHTS, PROJECTION = "weights.safetensors", "projector.safetensors"
 """Files of a pre-training: the network, and what only its own task needs."""
@@ -101,13 +101,12 @@ class Pretraining(NamedTuple):
 def prepare(config: Config) -> Pretraining:
     """Loads data and builds network and method; every setting has been checked when it returns."""
     images, train_data, test_data = _load(config)
-    is_short = config.dtype == "bfloat16" or (config.dtype == "auto" and is_accelerator())
     model = make_model(
         config.model,
         num_classes=images.num_classes,
         width=config.width,
         stem=config.stem,
-        dtype=jnp.dtype(jnp.bfloat16) if is_short else None,
+        dtype=compute_dtype(config.dtype),
     )
     best = choose_execution(has_convolutions=model.has_convolutions).driver
     execution = Execution(best if config.driver == "auto" else config.driver, "loop")

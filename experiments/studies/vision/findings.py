@@ -51,7 +51,7 @@ SOURCES = {
     f"excess_{INIT}": "excess over init",
     f"beyond_{INIT}": "beyond init",
 }
-"""Measures on which claims are tried, and their names."""
+"""Measures that the page shows and claims are tried on, and their names."""
 
 KEYS = ("between", "task_a", "task_b", "init_a", "init_b", "window", "block", "measure")
 """Columns that name what a row is about, of ``distances.csv`` and ``changes.csv``."""

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.shell.study import duration_text
 from experiments.studies.vision.config import SCRATCH
-from experiments.studies.vision.findings import ALL, INIT, TASKS, read_findings, start_text
+from experiments.studies.vision.findings import ALL, INIT, SOURCES, TASKS, read_findings, start_text
 from experiments.studies.vision.read import FLOORS, VisionRun, init_text, read_runs
 from imp_rg.data.derived import split_name
 from imp_rg.plots import vision as plots
@@ -21,7 +20,6 @@ from imp_rg.report.columns import Column, number, signed, tabulate
 from imp_rg.report.page import Page, Section
 from imp_rg.rg.estimate import MISSING, Estimate, number_text
 from imp_rg.runs.agreement import agreement
-from imp_rg.runs.files import read_json
 
 QUESTION = (
     "Do networks trained on different tasks share their exponents, and does pre-training bring "
@@ -31,15 +29,6 @@ RESNET = "resnet50"
 """The network of the paper's Tables 2 and 7."""
 
 NULLS = (INIT, "oneshot")
-MEASURES = {
-    "sigma": "sigma",
-    INIT: f"{INIT} null",
-    "oneshot": "oneshot null",
-    f"excess_{INIT}": f"sigma − {INIT}",
-    f"beyond_{INIT}": f"sigma beyond {INIT}",
-}
-"""Measures of distances that the page shows, and their names."""
-
 CLASSES = {"relevant": "+", "irrelevant": "−", "marginal": "0", "undetermined": "?"}
 INDENT = "\u2003"
 """An em space: browsers drop ordinary ones at the start of a cell."""
@@ -99,7 +88,7 @@ def make_page(folder: Path) -> Page:
             Section(
                 title="The runs",
                 links=[(run.name, f"{run.folder}/report.html") for run in runs],
-                table=_runs_table(folder, runs),
+                note="Device, time and command of each stand on its own page.",
             ),
         ],
     )
@@ -138,11 +127,11 @@ def _answers(lead: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     for reason, rows in sigma[sigma["withheld"] != ""].groupby("withheld", sort=False):
         names = rows[["task", "init"]].drop_duplicates().agg(" from ".join, axis=1)
         yield f"No sigma verdict for {', '.join(names)}: {reason}."
-    of_profile = changes[(changes["block"] == ALL) & changes["measure"].isin(list(MEASURES))]
+    of_profile = changes[(changes["block"] == ALL) & changes["measure"].isin(list(SOURCES))]
     for names, rows in of_profile.groupby(["task_a", "task_b", "init_a", "init_b"], sort=False):
         found = {row["measure"]: row for row in rows.to_dict("records")}
         yield f"Are {names[0]} and {names[1]} closer when pre-trained than from {SCRATCH}? " + (
-            "; ".join(f"{MEASURES[name]}: {_closer(row)}" for name, row in found.items()) + "."
+            "; ".join(f"{SOURCES[name]}: {_closer(row)}" for name, row in found.items()) + "."
         )
     for claim, rows in lead["claims"].groupby("claim", sort=False):
         counts = [
@@ -274,14 +263,14 @@ def _distance_sections(
 ) -> Iterator[Section]:
     changes, drawn = lead["changes"], figures.get("distances", [])
     if len(changes):
-        of_page = changes[changes["measure"].isin(list(MEASURES))]
+        of_page = changes[changes["measure"].isin(list(SOURCES))]
         yield Section(
             title="With and without pre-training",
             figures=drawn,
             table=tabulate(
                 of_page.sort_values("block", kind="stable"),
                 {
-                    "distance of": lambda row: f"{MEASURES[row['measure']]}, {_place(row)}",
+                    "distance of": lambda row: f"{SOURCES[row['measure']]}, {_place(row)}",
                     "from scratch": number("scratch"),
                     "pre-trained": number("pretrained"),
                     "closer by": _half_width("change", "high"),
@@ -313,7 +302,7 @@ def _found(row: Mapping[Any, Any]) -> str:
 
 def _distance_table(distances: pd.DataFrame) -> pd.DataFrame:
     """One row per pair and place, one column per measure; pairs of tasks come first."""
-    measures = [name for name in MEASURES if name in set(distances["measure"])]
+    measures = [name for name in SOURCES if name in set(distances["measure"])]
     keys, rows = ["task_a", "task_b", "init_a", "init_b", "block"], []
     ordered = distances.sort_values("between", kind="stable", ascending=False)
     for _, of_place in ordered.groupby(keys, sort=False):
@@ -322,7 +311,7 @@ def _distance_table(distances: pd.DataFrame) -> pd.DataFrame:
         cells = [_size(found[name]) if name in found else MISSING for name in measures]
         p = f"{first['p']:.2f} (≥ {first['p_smallest']:.2f})"
         rows.append([_tasks(first), start_text(first), _place(first), *cells, p])
-    names = [MEASURES[name] for name in measures]
+    names = [SOURCES[name] for name in measures]
     head = pd.Index(["between", "start", "over", *names, "p of sigma"])
     return pd.DataFrame(rows, columns=head)
 
@@ -330,16 +319,6 @@ def _distance_table(distances: pd.DataFrame) -> pd.DataFrame:
 def _size(row: Mapping[Any, Any]) -> str:
     """A distance, which has no sign."""
     return Estimate(row["distance"], row["low"], row["high"]).text().replace("+", "")
-
-
-def _runs_table(folder: Path, runs: Sequence[VisionRun]) -> pd.DataFrame:
-    rows = []
-    for run in runs:
-        about = read_json(folder / run.folder / "environment.json")
-        names = ("device", "commit", "command")
-        seconds = duration_text(about["seconds"]) if "seconds" in about else ""
-        rows.append([run.name, seconds, *(str(about.get(name, "")) for name in names)])
-    return pd.DataFrame(rows, columns=pd.Index(["run", "time", "device", "commit", "command"]))
 
 
 def _common_transforms(runs: Sequence[VisionRun]) -> str:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from experiments.studies.error_law.page import plain_name
 from experiments.studies.vision.config import SCRATCH, parse_source
 from imp_rg import published
 from imp_rg.config import require
@@ -77,8 +76,7 @@ class VisionRun:
     @property
     def published(self) -> published.PublishedRow | None:
         """Row of Table 2 of the same task, from scratch or not; None where the paper has none."""
-        name = plain_name(f"{'PT ' if self.is_pretrained else ''}{base_of(self.task)}")
-        row = {plain_name(row.row): row for row in published.rows(2)}.get(name)
+        row = published.find(2, f"{'PT ' if self.is_pretrained else ''}{base_of(self.task)}")
         has_stages = row is not None and self.blocks == stages(len(row.values))
         return row if has_stages else None
 

@@ -28,7 +28,7 @@ from imp_rg.imp.replicates import map_replicates
 from imp_rg.imp.stream import STREAMED, make_stream_scheme
 from imp_rg.models import IMAGENET_BLOCKS, Model, make_model
 from imp_rg.runs.snapshots import SnapshotFolder
-from imp_rg.types import Batch, ValidatedBatch, is_accelerator
+from imp_rg.types import Batch, ValidatedBatch, compute_dtype
 
 STRIDES = {"cifar": 8, "imagenet": 32}
 """By how much a network of each stem divides the side of its images."""
@@ -170,13 +170,12 @@ def _make_model(config: Config, images: data.ImageData) -> Model:
     rule = f"{config.stem} needs images of at least {stride}x{stride} pixels"
     is_fit = min(height, width) >= stride
     require(is_fit, "stem", rule, f"{height}x{width} of {images.name}")
-    is_short = config.dtype == "bfloat16" or (config.dtype == "auto" and is_accelerator())
     return make_model(
         config.model,
         num_classes=images.num_classes,
         width=config.width,
         stem=config.stem,
-        dtype=jnp.dtype(jnp.bfloat16) if is_short else None,
+        dtype=compute_dtype(config.dtype),
     )
 
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.studies.error_law.page import plain_name, published_gamma
 from experiments.studies.vision.config import SCRATCH
 from experiments.studies.vision.read import base_of, init_text, start_of
 from imp_rg import published
+from imp_rg.published import plain_name
 from imp_rg.runs.files import read_json
 from imp_rg.runs.folder import has_finished
 
@@ -46,10 +46,10 @@ def find_published(settings: dict[str, Any]) -> dict[str, Any]:
     """Row, column and gamma of Table 7 for the settings of a run; NaN where it has none."""
     method, init = settings.get("method"), settings.get("init", SCRATCH)
     if method is None:
-        row, column = published_gamma(base_of(settings.get("dataset", ""))), _column(init)
+        row, column = published.find(7, base_of(settings.get("dataset", ""))), _column(init)
     else:  # pruned on the task of its pre-training: on the diagonal of the table
         column = _column(method)
-        row = published_gamma(column if method != "supervised" else settings["dataset"])
+        row = published.find(7, column if method != "supervised" else settings["dataset"])
         row = row if row and row.row == column else None
     gamma = row.by_label.get(column, np.nan) if row else np.nan
     return {"init": init, "row": row.row if row else "", "column": column, "published": gamma}
