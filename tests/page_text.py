@@ -4,6 +4,14 @@ import html
 import re
 
 
+def skip_figures(monkeypatch, folder):
+    """Pages without figures, which take most of the time."""
+    (folder / "none.svg").touch()
+    drawn = [(folder / "none.svg", "none")]
+    for name in ("figures.draw_run", "compare_figures.draw_comparison"):
+        monkeypatch.setattr(f"imp_rg.report.{name}", lambda tables, out: drawn)
+
+
 def text_of(fragment):
     """What is left without tags, in single spaces."""
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", fragment))).strip()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from comparison_folder import deeper_run, three_runs, write_comparison_folder
-from page_text import cells_of, text_of
+from page_text import cells_of, skip_figures, text_of
 from planted_runs import SHIFT, SIGMA, planted_run, two_classes
 from run_folder import write_run_folder
 
@@ -19,7 +19,6 @@ from imp_rg.report.compare_verdict import (
     pair_frame,
     prediction,
 )
-from imp_rg.report.paper import paper_comparison, write_paper_comparison
 from imp_rg.rg import compare_exponents
 from imp_rg.runs.comparison_tables import (
     RunEntry,
@@ -28,6 +27,7 @@ from imp_rg.runs.comparison_tables import (
     read_comparison,
     write_comparison,
 )
+from imp_rg.runs.paper_tables import paper_comparison, write_paper_comparison
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,7 @@ def tables_of(folder, runs, **settings):
 
 @pytest.fixture
 def undrawn(monkeypatch, tmp_path):
-    """Pages without figures."""
-    (tmp_path / "none.svg").touch()
-    draw = "imp_rg.report.compare_figures.draw_comparison"
-    monkeypatch.setattr(draw, lambda tables, out: [(tmp_path / "none.svg", "none")])
+    skip_figures(monkeypatch, tmp_path)
 
 
 def pair_of(tables, run_a, run_b):

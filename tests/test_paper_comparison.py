@@ -7,12 +7,8 @@ from run_folder import write_run_folder
 from scipy.stats import spearmanr
 
 from imp_rg import published
-from imp_rg.report.paper import (
-    NULL_SUFFIX,
-    paper_comparison,
-    paper_sections,
-    write_paper_comparison,
-)
+from imp_rg.report.paper import paper_sections
+from imp_rg.runs.paper_tables import NULL_SUFFIX, paper_comparison, write_paper_comparison
 
 DENSITY = [0.8**level for level in range(13)]
 

@@ -31,6 +31,9 @@ SMALL = dataclasses.replace(
     epochs=3,
     device="cpu",
 )
+OF_METHOD = {"supervised": {"learning_rate": 0.01}, "simclr": {}, "moco": {"blur": 0.0}}
+"""One setting of each method in all tests, which then share its compiled programs."""
+
 UNCHANGED = ViewConfig(jitter=0.0, grayscale=0.0, blur=0.0)
 
 
@@ -83,7 +86,7 @@ def test_views_are_the_crops_first_all_first_ones(root):
 
 @pytest.mark.parametrize("method", ["supervised", "simclr", "moco"])
 def test_the_metric_is_that_of_the_same_pictures_in_memory(root, method):
-    prepared = prepare(configured(root, method=method, batch_size=5))
+    prepared = prepare(configured(root, method=method, **OF_METHOD[method]))
     folder = prepared.test_data
     assert isinstance(folder, ImageFolder)
     (batch,) = folder.test_batches(4 * NUM_TEST)
@@ -104,9 +107,8 @@ def test_the_metric_is_that_of_the_same_pictures_in_memory(root, method):
 @pytest.mark.parametrize("method", ["supervised", "moco"])
 def test_stopped_and_continued_is_the_same_to_the_last_bit(root, method, tmp_path, monkeypatch):
     monkeypatch.setattr(imp_run, "report", lambda folder, console: None)
-    rate = 0.01 if method == "supervised" else None
     out = tmp_path / "whole"
-    config = configured(root, method=method, learning_rate=rate, levels=1, out=out)
+    config = configured(root, method=method, levels=1, out=out, **OF_METHOD[method])
     whole = pretrain.run(config)
     metrics = read_csv(whole / "metrics.csv")
     assert len(metrics) == 3 and metrics.notna().all(axis=None)

@@ -10,18 +10,14 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
+from imp_rg.plots.intervals import (
+    SERIES_STYLES,
+    draw_estimates,
+    name_categories,
+    shifts_of,
+)
 from imp_rg.plots.style import STYLE, WIDTH, legend
-
-RUN_STYLES = [
-    (color, marker)
-    for marker, colors in (
-        ("o", ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2")),
-        ("s", ("#666666", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2")),
-        ("^", ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2")),
-    )
-    for color in colors
-]
-"""Colour and marker of each run, repeated after the last."""
+from imp_rg.rg.estimate import Estimate
 
 
 @rc_context(STYLE)
@@ -130,25 +126,16 @@ def sigma_profiles(exponents: dict[str, dict[str, list]], *, ci_level: float = 0
     panels: dict[tuple[str, ...], list[str]] = {}
     for name, values in exponents.items():
         panels.setdefault(tuple(values["block"]), []).append(name)
-    styles = dict(zip(exponents, RUN_STYLES * len(exponents), strict=False))
+    styles = dict(zip(exponents, SERIES_STYLES * len(exponents), strict=False))
     figure = Figure(figsize=(WIDTH, 0.9 + 3.2 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, (blocks, names) in zip(axes, panels.items(), strict=True):
         places = np.arange(len(blocks))
-        shifts = np.linspace(-0.32, 0.32, len(names)) if len(names) > 1 else [0.0]
-        for name, shift in zip(names, shifts, strict=True):
-            sigma, low, high = (
-                np.array(exponents[name][key], float) for key in ("sigma", "ci_low", "ci_high")
-            )
-            color, marker = styles[name]
-            axis.plot(places + shift, sigma, marker, color=color, markersize=4.5, label=name)
-            axis.vlines(places + shift, low, high, color=color, linewidth=1.4)
-        axis.axhline(0, color="black", linewidth=0.8)
-        for place in places[::2]:
-            axis.axvspan(place - 0.5, place + 0.5, color="#f3f3f3", linewidth=0, zorder=0)
-        axis.grid(False, axis="x")
-        axis.set_xlim(-0.5, len(blocks) - 0.5)
-        axis.set_xticks(places, blocks, rotation=90 if len(blocks) > 6 else 0, fontsize=7)
+        for name, shift in zip(names, shifts_of(len(names)), strict=True):
+            columns = (exponents[name][key] for key in ("sigma", "ci_low", "ci_high"))
+            sigma = Estimate(*(np.array(values, float) for values in columns))
+            draw_estimates(axis, places + shift, sigma, label=name, **styles[name])
+        name_categories(axis, blocks)
         axis.set_ylabel(f"σ ({100 * ci_level:g} % interval over seeds)")
     legend(figure, list(axes))
     return figure

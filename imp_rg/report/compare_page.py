@@ -17,10 +17,11 @@ from imp_rg.report.compare_verdict import (
     pair_frame,
 )
 from imp_rg.report.page import Page, Section, write_page
-from imp_rg.report.paper import paper_sections, read_paper_comparison
+from imp_rg.report.paper import paper_sections
 from imp_rg.report.words import percent_text
 from imp_rg.rg.estimate import MISSING
 from imp_rg.runs.comparison_tables import ComparisonTables, read_comparison
+from imp_rg.runs.paper_tables import read_paper_comparison
 from imp_rg.runs.run_tables import select
 
 QUESTION = (

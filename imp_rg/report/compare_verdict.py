@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imp_rg.report.agreement import agreement
 from imp_rg.report.caveats import Caveat
 from imp_rg.report.words import count_text, percent_text
 from imp_rg.rg.estimate import Estimate
 from imp_rg.rg.universality import MIN_SEEDS, SIGNIFICANCE, seeds_needed
+from imp_rg.runs.agreement import agreement
 from imp_rg.runs.comparison_tables import ComparisonTables
 from imp_rg.runs.run_tables import select
 

@@ -11,15 +11,9 @@ import pandas as pd
 
 from imp_rg.report.columns import Column, estimate, signed, tabulate
 from imp_rg.rg.estimate import Estimate
+from imp_rg.runs.run_tables import LEAD_NULLS as LEAD_NULLS
+from imp_rg.runs.run_tables import lead_nulls as lead_nulls
 from imp_rg.runs.run_tables import select
-
-LEAD_NULLS = ("init", "oneshot", "gaussian")
-"""Nulls of the lead table, best first; the first two that a run has stand in it."""
-
-
-def lead_nulls(spectrum: pd.DataFrame) -> tuple[str, ...]:
-    """Nulls of the lead table for a run with these columns. House definition."""
-    return tuple(null for null in LEAD_NULLS if f"sigma_{null}" in spectrum)[:2]
 
 
 def lead_frame(spectrum: pd.DataFrame, *, denominator: str = "prunable") -> pd.DataFrame:

@@ -9,20 +9,16 @@ import pandas as pd
 
 from imp_rg.blocks import REST
 from imp_rg.imp.observables import OBSERVABLES
-from imp_rg.report.agreement import agreement
 from imp_rg.report.caveats import caveats
 from imp_rg.report.columns import Column, estimate, number, signed, significant, tabulate
 from imp_rg.report.lead import lead_frame, lead_nulls, lead_table
 from imp_rg.report.page import Page, Section, write_page
-from imp_rg.report.paper import (
-    differing_settings,
-    paper_sections,
-    published_for,
-    read_paper_comparison,
-)
+from imp_rg.report.paper import paper_sections
 from imp_rg.report.verdict import answers, run_verdict
 from imp_rg.report.words import percent_text
 from imp_rg.rg.estimate import number_text
+from imp_rg.runs.agreement import agreement
+from imp_rg.runs.paper_tables import differing_settings, published_for, read_paper_comparison
 from imp_rg.runs.run_tables import RunTables, read_tables
 
 QUESTION = (

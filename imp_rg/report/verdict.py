@@ -6,10 +6,10 @@ In: `RunTables`. Out: a `Verdict`, and the sentences that lead the page.
 from collections import Counter
 from dataclasses import dataclass
 
-from imp_rg.report.agreement import agreement
 from imp_rg.report.lead import lead_frame, lead_nulls
 from imp_rg.report.words import count_text
 from imp_rg.rg.estimate import Estimate
+from imp_rg.runs.agreement import agreement
 from imp_rg.runs.run_tables import RunTables
 
 MEANINGS = {

@@ -60,6 +60,38 @@ def t_interval(values: Float[np.ndarray, "seed *axes"], *, ci_level: float = 0.9
     )
 
 
+class BlockSd(NamedTuple):
+    """How much exponents differ over blocks.
+
+    Attributes:
+      sd: Standard deviation over blocks, of each seed.
+      range: Largest minus smallest, of each seed.
+      of_mean: Standard deviation over blocks of the means over seeds.
+      corrected: `of_mean` without what scatter between seeds adds to it; 0 where that is all there
+        is.
+    """
+
+    sd: Float[np.ndarray, " seed"]
+    range: Float[np.ndarray, " seed"]
+    of_mean: float
+    corrected: float
+
+
+def block_sd(values: Float[np.ndarray, "seed block"]) -> BlockSd:
+    """How much at least two blocks differ; NaN where one has no exponent. House definition."""
+    num_seeds = len(values)
+    mean = values.mean(axis=0)
+    variance = mean.var(ddof=1)
+    if num_seeds < 2:
+        corrected = np.nan
+    else:
+        residual = values - values.mean(axis=1, keepdims=True) - mean + mean.mean()
+        scatter = np.sum(residual**2) / (num_seeds - 1) / (values.shape[1] - 1)
+        corrected = np.sqrt(np.maximum(variance - scatter / num_seeds, 0))
+    sd, range_ = values.std(axis=1, ddof=1), np.ptp(values, axis=1)
+    return BlockSd(sd, range_, float(np.sqrt(variance)), corrected)
+
+
 def mean_is_zero_p(values: Float[np.ndarray, "seed *axes"]) -> Float[np.ndarray, "*axes"]:
     """Two-sided p-value of the one-sample t-test that the mean over seeds is zero.
 

@@ -19,6 +19,9 @@ NEEDED = ("config.json", "flow.csv", "null_flow.csv", "metrics.csv")
 AT_THE_END = ("environment.json", "spectrum.csv")
 """What a finished run has besides."""
 
+LEAD_NULLS = ("init", "oneshot", "gaussian")
+"""Nulls of the lead table, best first; the first two that a run has stand in it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunTables:
@@ -101,6 +104,11 @@ class RunTables:
         """As `exponents`, without the prunable tensors outside all blocks."""
         rows = self.exponents(estimator, **choice)
         return rows[rows["block"] != REST]
+
+
+def lead_nulls(spectrum: pd.DataFrame) -> tuple[str, ...]:
+    """Nulls of the lead table for a run with these columns. House definition."""
+    return tuple(null for null in LEAD_NULLS if f"sigma_{null}" in spectrum)[:2]
 
 
 def select(spectrum: pd.DataFrame, **choice: str) -> pd.DataFrame:

@@ -17,10 +17,10 @@ from experiments.studies.vision.read import FLOORS, VisionRun, init_text, read_r
 from imp_rg.data.derived import split_name
 from imp_rg.plots import vision as plots
 from imp_rg.plots.style import save_figure
-from imp_rg.report.agreement import agreement
 from imp_rg.report.columns import Column, number, signed, tabulate
 from imp_rg.report.page import Page, Section
 from imp_rg.rg.estimate import MISSING, Estimate, number_text
+from imp_rg.runs.agreement import agreement
 from imp_rg.runs.files import read_json
 
 QUESTION = (
