@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from imp_rg.config import TrainConfig
-from imp_rg.data.views import ViewConfig, draw_pair
+from imp_rg.data.views import ViewConfig, sample_pair
 from imp_rg.imp.contrastive import (
     ContrastiveConfig,
     enqueue,
@@ -158,7 +158,7 @@ def make_simclr_step(
     def train_step(carry, key, masks, data, batch, step):
         variables, opt_state = carry
         key = jax.random.fold_in(key, step)
-        x = draw_pair(key, data.x[batch.indices], config=views, peak=peak)
+        x = sample_pair(key, data.x[batch.indices], config=views, peak=peak)
         (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(*variables, x)
         rate = learning_rate(step, train)
         params, opt_state = _descend(variables.params, opt_state, grads, masks, tx, rate)
@@ -204,7 +204,7 @@ def make_moco_step(
         stats = dict(variables.batch_stats)
         queue, encoder = stats.pop(QUEUE), stats.pop(KEY_ENCODER)
         key = jax.random.fold_in(key, step)
-        pair = draw_pair(key, data.x[batch.indices], config=views, peak=peak)
+        pair = sample_pair(key, data.x[batch.indices], config=views, peak=peak)
         query_view, key_view = jnp.split(pair, 2)
         moved = move_average(encoder["params"], variables.params, config.key_momentum)
         _, keys, key_stats = encode_fn(moved, encoder["batch_stats"], key_view, is_training=True)

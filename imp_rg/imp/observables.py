@@ -53,9 +53,9 @@ class ChunkSums(NamedTuple):
     Attributes:
       count: Number of survivors.
       mean: Their mean.
-      moment2: Sum of squared deviations from the mean; likewise 3 and 4.
-      moment3: Sum of cubes.
-      moment4: Sum of fourth powers.
+      moment2: Sum of squared deviations from the mean.
+      moment3: Sum of their cubes.
+      moment4: Sum of their fourth powers.
       magnitude: Sum of abs(theta).
       flips: Number of opposite signs.
       moved: Sum of squared differences from the rewind weights.

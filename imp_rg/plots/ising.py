@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from imp_rg.blocks import REST
 from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, Frame, percent_ticks
 
-COLOURS = (SEED, MEASURED, FIT, "#009E73", "#CC79A7")
+COLORS = (SEED, MEASURED, FIT, "#009E73", "#CC79A7")
 MARKERS = ("s", "o", "^", "D", "v")
 
 
@@ -63,7 +63,7 @@ def exponents(table: Frame) -> Figure:
             sizes = f"{rows['fine_size'].iloc[0]} to {rows['coarse_size'].iloc[0]}"
             axis.errorbar(
                 rows["num_operators"] + 0.06 * line, rows["value"], rows["error"],
-                color=COLOURS[line % 5], marker=MARKERS[line % 5], markersize=3.5, linewidth=1,
+                color=COLORS[line % 5], marker=MARKERS[line % 5], markersize=3.5, linewidth=1,
                 capsize=2, label=f"blocking {blocking} ({sizes})",
             )  # fmt: skip
         axis.axhline(sector["exact"].iloc[0], color="#666666", linestyle="--", label="exact")
@@ -89,7 +89,7 @@ def coupling_flow(table: Frame, critical: float) -> Figure:
     for line, (temperature, rows) in enumerate(table.groupby("temperature")):
         nearest = rows[rows["operator"] == "nearest"]
         by_level.errorbar(
-            nearest["level"], nearest["coupling"], nearest["error"], color=COLOURS[line],
+            nearest["level"], nearest["coupling"], nearest["error"], color=COLORS[line],
             marker=MARKERS[line], markersize=4, capsize=2,
             label=_temperature_text(temperature / critical),
         )  # fmt: skip
@@ -162,19 +162,19 @@ def _draw_coupling_plane(axis: Axes, table: Frame, critical: float) -> None:
         path = rows.pivot(index="level", columns="operator", values="coupling")
         x, y = path["nearest"].to_numpy(), path["diagonal"].to_numpy()
         axis.plot(
-            x, y, color=COLOURS[line], marker=MARKERS[line], markersize=4, linewidth=0.8,
+            x, y, color=COLORS[line], marker=MARKERS[line], markersize=4, linewidth=0.8,
             label=_temperature_text(temperature / critical),
         )  # fmt: skip
         for n in range(len(x) - 1):
-            _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), COLOURS[line])
+            _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), COLORS[line])
     axis.set_xlabel("coupling of nearest neighbours")
     axis.set_ylabel("coupling of diagonal neighbours")
 
 
-def _arrow(axis: Axes, start: tuple, end: tuple, colour: str) -> None:
+def _arrow(axis: Axes, start: tuple, end: tuple, color: str) -> None:
     if np.isfinite([*start, *end]).all():
         tail, head = (tuple(np.array(start) + f * (np.array(end) - start)) for f in (0.45, 0.6))
-        axis.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": colour})
+        axis.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": color})
 
 
 def _draw_magnetisation(axis: Axes, binder: Frame, critical: float) -> None:
@@ -200,9 +200,9 @@ def _draw_shares(axis: Axes, flow: Frame) -> None:
     """Shares of all blocks, stacked, level by level; mean over seeds."""
     order = list(dict.fromkeys(flow["block"]))
     shares = flow.pivot_table(index="level", columns="block", values="magnitude_share")[order]
-    colours = [f"C{i}" if i < 10 else "#dddddd" for i in range(len(order))]
+    colors = [f"C{i}" if i < 10 else "#dddddd" for i in range(len(order))]
     axis.stackplot(
-        shares.index.to_numpy(), *shares.to_numpy().T, labels=order, colors=colours, alpha=0.8
+        shares.index.to_numpy(), *shares.to_numpy().T, labels=order, colors=colors, alpha=0.8
     )
     axis.margins(0)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -7,6 +7,9 @@ from imp_rg.lazy import lazy_names
 if TYPE_CHECKING:
     from imp_rg.rg.error_law import ErrorLaw as ErrorLaw
     from imp_rg.rg.error_law import fit_error_law as fit_error_law
+    from imp_rg.rg.estimate import Estimate as Estimate
+    from imp_rg.rg.estimate import contrast as contrast
+    from imp_rg.rg.estimate import summarise as summarise
     from imp_rg.rg.exponents import HeldOut as HeldOut
     from imp_rg.rg.exponents import PowerLaw as PowerLaw
     from imp_rg.rg.exponents import fit_power_law as fit_power_law
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
     from imp_rg.rg.linear import FittedFlow as FittedFlow
     from imp_rg.rg.linear import LinearFlow as LinearFlow
     from imp_rg.rg.linear import fit_linear_flow as fit_linear_flow
-    from imp_rg.rg.nulls import Excess as Excess
     from imp_rg.rg.nulls import NullFlow as NullFlow
     from imp_rg.rg.nulls import excess as excess
     from imp_rg.rg.nulls import gaussian_null as gaussian_null
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from imp_rg.rg.spectrum import measure_spectrum as measure_spectrum
     from imp_rg.rg.stats import SeedInterval as SeedInterval
     from imp_rg.rg.stats import mean_is_zero_p as mean_is_zero_p
+    from imp_rg.rg.stats import rank_correlation as rank_correlation
     from imp_rg.rg.stats import t_interval as t_interval
     from imp_rg.rg.ticket_transfer import TransferOutcomes as TransferOutcomes
     from imp_rg.rg.ticket_transfer import transfer_outcomes as transfer_outcomes
@@ -47,10 +50,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "error_law": ("ErrorLaw", "fit_error_law"),
+    "estimate": ("Estimate", "contrast", "summarise"),
     "exponents": ("HeldOut", "PowerLaw", "fit_power_law", "predict_held_out"),
     "joint_law": ("JointLaw", "fit_joint_law"),
     "linear": ("FittedFlow", "LinearFlow", "fit_linear_flow"),
-    "nulls": ("Excess", "NullFlow", "excess", "gaussian_null", "gaussian_null_flow"),
+    "nulls": ("NullFlow", "excess", "gaussian_null", "gaussian_null_flow"),
     "prediction": (
         "LeaveOneOut",
         "PredictorScore",
@@ -62,7 +66,7 @@ _HOMES = {
     ),
     "scaling": ("Collapse", "collapse"),
     "spectrum": ("Spectrum", "measure_spectrum"),
-    "stats": ("SeedInterval", "mean_is_zero_p", "t_interval"),
+    "stats": ("SeedInterval", "mean_is_zero_p", "rank_correlation", "t_interval"),
     "ticket_transfer": ("TransferOutcomes", "transfer_outcomes"),
     "universality": ("Comparison", "PairDifference", "RunExponents", "compare_exponents"),
     "viability": ("MinimalDensity", "minimal_density", "viable_levels"),

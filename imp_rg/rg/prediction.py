@@ -21,12 +21,12 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from imp_rg.config import require
+from imp_rg.rg.stats import rank_correlation
 from imp_rg.rg.ticket_transfer import (
     in_batches,
     mantel_test,
     of_tasks,
     one_sided_p,
-    rank_correlation,
 )
 
 MIN_TASKS = 5

@@ -1,4 +1,4 @@
-"""The one writer of run folders: a run writes its levels with it, and a flow that was read all of it.
+"""The one writer of run folders: of a run at work, level by level, and of a flow that was read.
 
 In: a `Flow`. Out: the CSVs of the contract in a folder that `imp_rg.report.write_report` draws.
 """

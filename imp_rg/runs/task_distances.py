@@ -15,9 +15,9 @@ from imp_rg.imp.overlap import mask_overlap
 from imp_rg.pytree import to_flat
 from imp_rg.rg import Comparison, compare_exponents
 from imp_rg.rg.estimate import summarise
-from imp_rg.runs.compare import run_exponents
+from imp_rg.runs.comparison import run_exponents
 from imp_rg.runs.folder import ticket_path
-from imp_rg.runs.read import read
+from imp_rg.runs.recognize import read
 from imp_rg.runs.tickets import read_ticket
 from imp_rg.types import Float
 

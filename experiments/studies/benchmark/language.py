@@ -21,7 +21,7 @@ from experiments.studies.benchmark.roofline import (
     matmul_case,
 )
 from experiments.studies.benchmark.rows import Case
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 from imp_rg.imp.finetune import FinetuneConfig, make_finetune_fn
 from imp_rg.imp.losses import LOSSES
 from imp_rg.imp.replicates import num_usable_cores

@@ -37,7 +37,6 @@ MISMATCHES = ("sigma", "excess_init", "excess_oneshot", "param_share", "sigma_in
 """Exponents whose mismatch is a predictor; the last two have learned nothing or see counts only."""
 
 CONTROL = "depth_ratio"
-CONTROLS = (CONTROL, "depth_difference")
 
 AGAINST_CONTROL = {
     "above": "beats the ratio of depths",

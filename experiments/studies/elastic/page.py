@@ -163,9 +163,9 @@ def _transfer_section(transfer: pd.DataFrame, figure: Path, settings: Mapping[st
         text=[
             f"Every ticket is trained from rewind step {settings['rewind_step']} of "
             f"{settings['num_steps']}. Own: the target's own tickets, linear in log-density "
-            "between their levels. Random: masks permuted within each tensor. Reinit: the same masks on "
-            "fresh weights. Shuffled: masks of the copied blocks permuted. Margin: 1 point, or 2 "
-            "standard errors of the own ticket."
+            "between their levels. Random: masks permuted within each tensor. Reinit: the same "
+            "masks on fresh weights. Shuffled: masks of the copied blocks permuted. Margin: 1 "
+            "point, or 2 standard errors of the own ticket."
         ],
         figures=[(figure, caption)],
         table=tabulate(transfer[_is_default(transfer) & (ends[0] | ends[1])], columns),

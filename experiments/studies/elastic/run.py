@@ -176,8 +176,9 @@ def train(training: Training, setup: Setup, run: Path, seeds: Sequence[int]) -> 
     if not paths:
         return pd.DataFrame(columns=pd.Index(COLUMNS))
     change_keys, train_keys = _make_keys(training, list(paths))
+    target: Variables = jax.eval_shape(setup.init, jax.random.key(0))
     tickets = [
-        _make_ticket(key, read_ticket(path), training, setup)
+        _make_ticket(key, read_ticket(path), training, setup, target)
         for key, path in zip(change_keys, paths.values(), strict=True)
     ]
     variables, info = setup.scheme.retrain(
@@ -203,8 +204,9 @@ def _make_keys(training: Training, seeds: Sequence[int]) -> tuple[Keys, Keys]:
     return keys[:, 0], keys[:, 1]
 
 
-def _make_ticket(key: Key, source: Ticket, training: Training, setup: Setup) -> Ticket:
-    target: Variables = jax.eval_shape(setup.init, key)
+def _make_ticket(
+    key: Key, source: Ticket, training: Training, setup: Setup, target: Variables
+) -> Ticket:
     moved = transform(source, training.route.block_map, target=target)
     if training.kind == "random":
         masks = shuffle_masks(key, moved.masks, setup.blocks.prunable)

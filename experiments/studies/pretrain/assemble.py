@@ -27,8 +27,8 @@ from experiments.trunk.assemble import Setup, about_folder, about_images, summar
 from imp_rg import data
 from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.config import require
+from imp_rg.data.image_files import Crop
 from imp_rg.data.image_folder import ImageFolder, load_folder
-from imp_rg.data.pictures import Crop
 from imp_rg.foreign import load_variables
 from imp_rg.foreign.backbone import load_backbone
 from imp_rg.imp.contrastive_train import add_optimizer, strip

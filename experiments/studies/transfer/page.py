@@ -68,7 +68,7 @@ def make_page(folder: Path) -> Page:
             _left_out_section(tables["leave_one_out"]),
             _minimal_section(tables["minimal_density"], figures.get("minimal_density", [])),
             Section(title="Metric against density", figures=figures["metric"]),
-            Section(title="Limits", items=_limits(tables, counts, settings)),
+            Section(title="Limits", items=list_limits(tables, counts, settings)),
         ],
     )
 
@@ -227,8 +227,8 @@ def _score_section(tables: Tables, lead: int, figures: list) -> Section:
         "renamed; the smallest possible one is in predictors.csv, as are all levels. AUROC: the "
         "chance that a ticket which transfers comes from nearer than one which does not. Intervals "
         "are bootstraps over tasks. No power: the interval holds 0. No verdict: it needs "
-        f"{MIN_TASKS} tasks with a cell that counts and a distance that varies. Over all levels, the "
-        "best one speaks.",
+        f"{MIN_TASKS} tasks with a cell that counts and a distance that varies. Over all levels, "
+        "the best one speaks.",
     )
 
 
@@ -274,7 +274,7 @@ def _minimal_section(minimal: pd.DataFrame, figures: list) -> Section:
     )
 
 
-def _limits(tables: Tables, counts: pd.DataFrame, settings: Mapping[str, Any]) -> list[str]:
+def list_limits(tables: Tables, counts: pd.DataFrame, settings: Mapping[str, Any]) -> list[str]:
     """What limits the result: what always does, then what these data do."""
     pairs = tables["told_apart"]
     num_apart = int((pairs["verdict"] == "different").sum())

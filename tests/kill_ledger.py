@@ -1,18 +1,19 @@
-"""A transfer experiment that kills itself: `python tests/kill_transfer.py COUNT [flags]`.
+"""A study that kills itself: `python tests/kill_ledger.py COMMAND COUNT [flags]`.
 
-It sends itself SIGKILL in the middle of the rows of the COUNT-th cell that it adds.
+It sends itself SIGKILL in the middle of the rows of the COUNT-th training added to cells.csv.
 """
 
+import importlib
 import os
 import signal
 import sys
 import time
+from unittest import mock
 
-from experiments import transfer
-from experiments.shell import cli
-from experiments.studies.transfer import cells
+from experiments.shell import cli, ledger
+from experiments.trunk import run, several
 
-COUNT = int(sys.argv.pop(1))
+COMMAND, COUNT = sys.argv.pop(1), int(sys.argv.pop(1))
 
 
 class HalfFile:
@@ -43,6 +44,14 @@ class HalfFile:
         time.sleep(60)
 
 
+def open_half(path, mode):
+    """Other ledgers, such as that of times, are written as they are."""
+    file = open(path, mode)
+    return HalfFile(file) if path.name == "cells.csv" else file
+
+
 # A module has no `open` of its own until it is given one, which shadows the built-in.
-cells.open = lambda *args: HalfFile(open(*args))  # pyright: ignore[reportAttributeAccessIssue]
-cli.main(transfer.run, transfer.PRESETS, prog="python -m experiments.transfer")
+ledger.open = open_half  # pyright: ignore[reportAttributeAccessIssue]
+run.report, several.estimate_seconds = mock.Mock(), lambda *_: 1.0
+command = importlib.import_module(f"experiments.{COMMAND}")
+cli.main(command.run, command.PRESETS, prog=f"python -m experiments.{COMMAND}")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from text_inputs import ID, WORDS, make_tokenizer, needs_real_encoder, words_of
 
-from imp_rg.data.text.tokenise import load_tokenizer, truncate
+from imp_rg.data.text.tokenize import load_tokenizer, truncate
 from imp_rg.foreign.bert_variables import find_checkpoint
 
 

@@ -1,4 +1,4 @@
-"""What colour jitter does to images with values in [0, 1], each image by its own amount.
+"""What color jitter does to images with values in [0, 1], each image by its own amount.
 
 Amounts have the shape [batch 1 1 1]. The changes are those of torchvision's ColorJitter.
 """
@@ -11,7 +11,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def luma(x: Float[Array, "*batch channel"]) -> Float[Array, "*batch 1"]:
-    """Brightness of the pixels of colour images; others are their own mean over channels.
+    """Brightness of the pixels of color images; others are their own mean over channels.
 
     References:
       ITU-R BT.601.
@@ -38,7 +38,7 @@ def change_saturation(x: Array, amount: Array) -> Array:
 
 
 def change_hue(x: Array, amount: Array) -> Array:
-    """Turns the colour circle by parts of a turn; a pixel keeps its largest and smallest value.
+    """Turns the color circle by parts of a turn; a pixel keeps its largest and smallest value.
 
     References:
       Smith, Color gamut transform pairs, SIGGRAPH 1978 (hue, saturation, value).

@@ -17,14 +17,14 @@ NUM_TRIES = 10
 """Crops drawn before the centre is taken instead."""
 
 EVALUATION_MARGIN = 256 / 224
-"""Shorter side of the resized picture, of which the centre is evaluated, in sides of the crop."""
+"""Shorter side of the resized image, of which the centre is evaluated, in sides of the crop."""
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom; the last two are outside."""
 
 
 class Crop(NamedTuple):
-    """How a random part of a picture is drawn.
+    """How a random part of an image is drawn.
 
     Attributes:
       area: Smallest and largest share of the area.
@@ -41,11 +41,11 @@ CROP = Crop()
 """That of the ImageNet recipes."""
 
 
-def read_picture(path: Path) -> Image.Image:
-    """Reads a picture of any kind (grey, CMYK, with alpha or palette) as RGB.
+def read_image_file(path: Path) -> Image.Image:
+    """Reads an image of any kind (grey, CMYK, with alpha or palette) as RGB.
 
     Raises:
-      ValueError: If the file is damaged or no picture, in one line that names it.
+      ValueError: If the file is damaged or no image, in one line that names it.
 
     References:
       House definition; conversion as in torchvision's folders.
@@ -54,11 +54,11 @@ def read_picture(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except Exception as error:  # Pillow raises many types for damaged files
-        raise ValueError(f"{path}: must be a whole picture, got {first_line(error)}") from error
+        raise ValueError(f"{path}: must be a whole image, got {first_line(error)}") from error
 
 
 def random_box(width: int, height: int, rng: np.random.Generator, crop: Crop = CROP) -> Box:
-    """Draws a part of a picture: area uniform, logarithm of the aspect ratio uniform.
+    """Draws a part of an image: area uniform, logarithm of the aspect ratio uniform.
 
     After `NUM_TRIES` draws that do not fit, the widest or highest allowed part in the centre.
 
@@ -78,10 +78,10 @@ def random_box(width: int, height: int, rng: np.random.Generator, crop: Crop = C
     return left, top, left + w, top + h
 
 
-def draw_crop(
+def sample_crop(
     image: Image.Image, rng: np.random.Generator, *, size: int, crop: Crop = CROP
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """A random part of a picture, resized bilinearly and perhaps mirrored.
+    """A random part of an image, resized bilinearly and perhaps mirrored.
 
     References:
       He et al., arXiv:1512.03385, Sec. 3.4, with the crops of `random_box`.
@@ -92,7 +92,7 @@ def draw_crop(
 
 
 def central_crop(image: Image.Image, *, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The central square of a picture resized to a shorter side of `EVALUATION_MARGIN` sizes.
+    """The central square of an image resized to a shorter side of `EVALUATION_MARGIN` sizes.
 
     References:
       He et al., arXiv:1512.03385, Sec. 3.4 (10-crop there); rounding as in torchvision.
