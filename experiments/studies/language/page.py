@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from imp_rg.report.agreement import agreement
 
 from experiments.studies.language.findings import (
     INIT,
@@ -32,6 +31,7 @@ from imp_rg.report.columns import Column, number, signed, tabulate
 from imp_rg.report.page import Page, Section
 from imp_rg.report.words import count_text, percent_text
 from imp_rg.rg.estimate import decimal_text, number_text
+from imp_rg.runs.agreement import agreement
 from imp_rg.runs.files import read_csv, read_json
 
 MEASURE_NAMES = {
