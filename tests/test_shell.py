@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from rich.console import Console
 
 from experiments.shell import cli, progress
 from experiments.shell.ledger import Ledger
-from experiments.shell.progress import LevelProgress, Progress
+from experiments.shell.progress import Progress
 from experiments.shell.settings import RunSettings, aside, identity, narrowed, settings
 from experiments.shell.study import Study, duration_text, seconds_of, seconds_so_far
+from experiments.trunk.progress import LevelProgress
 from imp_rg.report.page import Page, Section
 from imp_rg.runs.files import read_json
 from imp_rg.runs.folder import RunFolder, config_hash
@@ -241,3 +243,9 @@ def test_every_report_stops_after_an_interrupt():
             shown.advance(1, "work")
     finally:
         cli.interrupted.clear()
+
+
+def test_pieces_of_many_threads_add_up():
+    with Progress(Console(quiet=True), total=400) as shown, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: shown.advance(1, "work"), range(400)))
+        assert shown._done == 400

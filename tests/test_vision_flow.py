@@ -13,12 +13,12 @@ import pytest
 
 from experiments import vision_flow
 from experiments.shell import cli
-from experiments.shell.progress import LevelProgress
 from experiments.shell.study import Study
 from experiments.studies.pretrain.assemble import WEIGHTS
 from experiments.studies.vision import run as vision_run
 from experiments.studies.vision.config import PRESETS, RunSpec
 from experiments.trunk import run
+from experiments.trunk.progress import LevelProgress
 from imp_rg.foreign import variables
 from imp_rg.models import IMAGENET_BLOCKS, make_model, resnet_imagenet
 from imp_rg.pytree import ones_masks, to_flat

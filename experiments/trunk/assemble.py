@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.shell.progress import LevelProgress
 from experiments.shell.settings import identity
 from experiments.shell.study import seconds_of
 from experiments.trunk.config import Config
+from experiments.trunk.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.imp.execution import Execution, choose_execution

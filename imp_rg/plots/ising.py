@@ -46,7 +46,7 @@ def configurations(
                 size = spins.shape[-1]
                 blockings = f"{column} blocking" + "s" * (column != 1)
                 axis.set_title(f"{blockings}\n{size} × {size}")
-        axes[row, 0].set_ylabel(_temperature_text(temperature))
+        axes[row, 0].set_ylabel(_temperature_text(temperature, 1))
     return figure
 
 
@@ -92,7 +92,7 @@ def coupling_flow(table: pd.DataFrame, critical: float) -> Figure:
         by_level.errorbar(
             nearest["level"], nearest["coupling"], nearest["error"], color=COLORS[line],
             marker=MARKERS[line], markersize=4, capsize=2,
-            label=_temperature_text(temperature / critical),
+            label=_temperature_text(temperature, critical),
         )  # fmt: skip
     by_level.axhline(0, color="#666666", linestyle=":")
     by_level.xaxis.set_major_locator(FixedLocator(sorted(table["level"].unique())))
@@ -144,7 +144,9 @@ def rg_beside_imp(
     return figure
 
 
-def _temperature_text(relative: float) -> str:
+def _temperature_text(temperature: Any, critical: float) -> str:
+    """In units of the critical temperature."""
+    relative = float(temperature) / critical
     return "T = T$_c$" if np.isclose(relative, 1) else f"T = {relative:g} T$_c$"
 
 
@@ -164,7 +166,7 @@ def _draw_coupling_plane(axis: Axes, table: pd.DataFrame, critical: float) -> No
         x, y = path["nearest"].to_numpy(), path["diagonal"].to_numpy()
         axis.plot(
             x, y, color=COLORS[line], marker=MARKERS[line], markersize=4, linewidth=0.8,
-            label=_temperature_text(temperature / critical),
+            label=_temperature_text(temperature, critical),
         )  # fmt: skip
         for n in range(len(x) - 1):
             _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), COLORS[line])

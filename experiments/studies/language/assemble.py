@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.shell.progress import LevelProgress
 from experiments.shell.settings import identity
 from experiments.studies.language.config import Config
 from experiments.trunk.assemble import Setup
+from experiments.trunk.progress import LevelProgress
 from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.config import require
 from imp_rg.data.text import TextData, TextSplit, load_text

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.shell.progress import LevelProgress
 from experiments.studies.pretrain.config import Config
 from experiments.studies.pretrain.methods import (
     Drive,
@@ -24,6 +23,7 @@ from experiments.studies.pretrain.methods import (
     make_method,
 )
 from experiments.trunk.assemble import Setup, about_folder, about_images, summarise_images
+from experiments.trunk.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.config import require

@@ -12,11 +12,11 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.shell.progress import LevelProgress
 from experiments.studies.vision.config import Config, RunSpec
 from experiments.studies.vision.tasks import ImageTask, train_config
 from experiments.trunk import assemble
 from experiments.trunk.assemble import Setup
+from experiments.trunk.progress import LevelProgress
 from imp_rg.data.derived import split_name
 from imp_rg.data.image_folder import ImageFolder
 from imp_rg.foreign.backbone import load_backbone

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.shell.progress import LevelProgress
 from experiments.studies.vision.config import STUDY_HOLDOUT, Config, slug
+from experiments.trunk.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import parse_blocks
 from imp_rg.config import PruneConfig, TrainConfig, require
