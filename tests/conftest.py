@@ -46,6 +46,14 @@ def pytest_xdist_auto_num_workers(config):
     return 0 if is_named else num_usable_cores()
 
 
+@pytest.fixture(scope="module")
+def quick_compiling():
+    """For what is compared with what is compiled alike: most time goes into fast programs."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def tiny_batch():
     """A learnable toy: 96 images of 8x8 whose class is the brighter half."""

@@ -35,7 +35,7 @@ OTHER = "supervised:digits+group=odd-even"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick():
+def quick(quick_compiling):
     """One residual block of four channels a stage: few shapes are quick to compile for.
 
     A task is loaded and compiled once for all tests.
