@@ -38,7 +38,7 @@ def run_in_process(*flags):
 def run_without_pages(*flags):
     with (
         mock.patch.object(run, "report"),
-        mock.patch.object(language_flow.page, "report"),
+        mock.patch.object(language_flow, "report", side_effect=lambda folder, study: folder),
     ):
         return run_in_process(*flags)
 

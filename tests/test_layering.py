@@ -18,8 +18,8 @@ LAYERS = [
     {"imp_rg.models", "imp_rg.flow"},
     {"imp_rg.imp", "imp_rg.rg"},  # which never import each other
     {"imp_rg.tickets", "imp_rg.nulls"},
-    {"imp_rg.foreign"},
-    {"imp_rg.runs", "imp_rg.published"},
+    {"imp_rg.foreign", "imp_rg.published"},
+    {"imp_rg.runs"},
     {"imp_rg.plots"},
     {"imp_rg.report"},
     {"experiments.shell"},

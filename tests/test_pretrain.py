@@ -27,8 +27,6 @@ SMALL = dataclasses.replace(
 )
 
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 ZERO, ONE = np.zeros(1, np.float32), np.ones(1, np.float32)
 
 

@@ -21,8 +21,6 @@ from imp_rg.imp.replicates import stack
 from imp_rg.runs.files import read_csv, read_json
 from imp_rg.types import Batch
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 SIZE = 16
 SMALL = dataclasses.replace(
     PRESETS["smoke"],

@@ -17,8 +17,11 @@ from imp_rg.runs import files
 SIGKILLED = -9
 
 
-def kill_and_go_on(points, flags, tmp_path):
-    """Starts the run once for each point, where it is killed, and once more to its end."""
+def kill_and_go_on(points, flags, tmp_path, *, in_process=False):
+    """Starts the run once for each point, where it is killed, and once more to its end.
+
+    That may happen here: another start of Python and JAX is saved.
+    """
     out = tmp_path / "run"
     for i, point in enumerate(points):
         assert point.split(":")[0] in KINDS
@@ -27,9 +30,13 @@ def kill_and_go_on(points, flags, tmp_path):
         output = child.communicate(timeout=300)
         assert child.returncode == SIGKILLED, (point, output)
         assert marker.exists() and marker.read_text() != "MISSED", (point, output)
-    child = start("-m", "experiments.imp_flow", *flags, "--out", str(out))
-    output = child.communicate(timeout=300)
-    assert child.returncode == 0, output
+    flags = (*flags, "--out", str(out))
+    if in_process:
+        imp_flow.run(cli.parse(imp_flow.PRESETS, flags, prog="imp_flow"))
+    else:
+        child = start("-m", "experiments.imp_flow", *flags)
+        output = child.communicate(timeout=300)
+        assert child.returncode == 0, output
     assert (out / "report.html").exists()
     assert not [path for path in out.rglob("*") if files.is_temporary(path)]
     return out
@@ -38,7 +45,7 @@ def kill_and_go_on(points, flags, tmp_path):
 def test_few_kills(tmp_path):
     """Within a table, within a checkpoint, within mask making."""
     points = ["half:.flow.csv:2", "checkpoint::9", "prune::3"]
-    out = kill_and_go_on(points, FLAGS, tmp_path)
+    out = kill_and_go_on(points, FLAGS, tmp_path, in_process=True)
     assert contents(out) == contents(finished_run())
 
 

@@ -35,7 +35,7 @@ OTHER = "supervised:digits+group=odd-even"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick(quick_compiling):
+def quick():
     """One residual block of four channels a stage: few shapes are quick to compile for.
 
     A task is loaded and compiled once for all tests.

@@ -160,8 +160,9 @@ def test_what_the_init_null_does_is_not_counted_as_beyond(tmp_path):
     cells = {key: (s, settings | {"init_null": s}) for key, (s, settings) in CLOSER.items()}
     found, _ = measured(tmp_path, cells)
     change = of(change_frame(found, ci_level=0.95), window="0-4", block=ALL).set_index("measure")
-    assert list(change.loc[["init", "sigma"], "found"]) == [HELD, HELD]
-    assert change.loc["beyond_init", "found"] == NOT_DECIDED
+    found = change["found"]
+    assert found["init"] == found["sigma"] == HELD
+    assert found["beyond_init"] == NOT_DECIDED
 
 
 def test_distance_by_seed_averages_to_the_distance():

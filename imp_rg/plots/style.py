@@ -21,9 +21,6 @@ from PIL import Image
 from imp_rg.rg.stats import t_interval
 from imp_rg.runs.files import write_bytes
 
-Frame = Any
-"""A `pandas.DataFrame`, whose own annotations make every column a union of all it might be."""
-
 WIDTH = 7.2
 """Inches; fits a printed page and, scrolled a little, a phone."""
 

@@ -37,7 +37,6 @@ Kind = Literal[
     "lost accuracy",
     "saturated",
     "many blocks",
-    # Of comparisons:
     "many pairs",
     "control",
     "excess",

@@ -25,8 +25,6 @@ MIN_PAIRS = 4
 CONTROLS = ("excess_init", "param_share")
 """Measures whose verdicts stand beside that of sigma: without learning, and by counts alone."""
 
-Pair = tuple[str, str]
-
 MEASURE_TITLES = {
     "sigma": "σ",
     "param_share": "P profile (counts only)",
@@ -224,5 +222,5 @@ def _names_of(pairs: pd.DataFrame) -> str:
     return _pair_list(zip(pairs["run_a"], pairs["run_b"], strict=True))
 
 
-def _pair_list(pairs: Iterable[Pair]) -> str:
+def _pair_list(pairs: Iterable[tuple[str, str]]) -> str:
     return "; ".join(f"{a} and {b}" for a, b in pairs)

@@ -15,31 +15,23 @@ from imp_rg.runs.run_tables import lead_nulls, select
 
 KEY = ["run", "source", "row"]
 
-CONVENTIONS = {
-    "": (
-        "Point: unsaid there whether weights are read after training or after the rewind; here "
-        "after training.",
-        "Denominator: all parameters there, but Table 3 sums to zero only over the prunable ones; "
-        "here all prunable weights.",
-        "Scale factor: c below 1 in its text would flip every sign; its Appendix A and we take "
-        "c = 1/(1 - x).",
-        "Intervals: none there, so no difference from it can be tested.",
-    ),
-    "Table 2": (
-        "Table 2: stem and head are not pruned, projections are; four stages are called residual "
-        "blocks; 17 prunings and a density of 1.44 % do not fit (0.8^17 = 2.25 %).",
-    ),
-    "Table 3": (
-        "Table 3: 10 % of the original weights go at each level, so that c grows from 1.11 to 2; "
-        "embeddings are not pruned, whether the pooler is counted is unsaid.",
-    ),
-    "Tables 4 to 6": (
-        "Tables 4 to 6: stem, head and projections are pruned; the first block of each stage is "
-        "left out, here too, and holds a share of the denominator.",
-    ),
-}
-"""What stands between the paper's numbers and ours, by source. Redman et al., arXiv:2110.03210,
-Secs. 4 and 5, Apps. A and B."""
+CONVENTIONS = (
+    "Point: unsaid there whether weights are read after training or after the rewind; here after "
+    "training.",
+    "Denominator: all parameters there, but Table 3 sums to zero only over the prunable ones; here "
+    "all prunable weights.",
+    "Scale factor: c below 1 in its text would flip every sign; its Appendix A and we take c = "
+    "1/(1 - x).",
+    "Intervals: none there, so no difference from it can be tested.",
+    "Table 2: stem and head are not pruned, projections are; four stages are called residual "
+    "blocks; 17 prunings and a density of 1.44 % do not fit (0.8^17 = 2.25 %).",
+    "Table 3: 10 % of the original weights go at each level, so that c grows from 1.11 to 2; "
+    "embeddings are not pruned, whether the pooler is counted is unsaid.",
+    "Tables 4 to 6: stem, head and projections are pruned; the first block of each stage is left "
+    "out, here too, and holds a share of the denominator.",
+)
+"""What stands between the paper's numbers and ours; those on tables for runs beside them. Redman et
+al., arXiv:2110.03210, Secs. 4 and 5, Apps. A and B."""
 
 
 def paper_sections(found: PaperComparison, *, notes: Sequence[str] = ()) -> list[Section]:
@@ -59,8 +51,8 @@ def paper_sections(found: PaperComparison, *, notes: Sequence[str] = ()) -> list
         for row in here.drop_duplicates("run").to_dict("records")
     }
     levels = f"Levels: unsaid there; here {'; '.join(sorted(spans))}."
-    sources = ["", *here["source"].unique()]
-    conventions = [text for source in sources for text in CONVENTIONS[source]]
+    others = {"Table 2", "Table 3", "Tables 4 to 6"} - set(here["source"])
+    conventions = [text for text in CONVENTIONS if text.partition(":")[0] not in others]
     own = [note for note in here["note"].dropna().unique() if note]
     sections = [
         Section(

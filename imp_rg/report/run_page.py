@@ -143,18 +143,15 @@ def _folds(tables: RunTables) -> list[Section]:
     if len(tables.observables):
         last = tables.observables["level"].max()
         folds[f"Companion observables, level {last}, mean over seeds"] = _observed(tables, last)
-    settings = tables.config.items()
-    cells = [(name, ", ".join(map(str, v)) if isinstance(v, list) else str(v))
-             for name, v in settings]  # fmt: skip
-    folds["Settings"] = pd.DataFrame(cells, columns=pd.Index(["setting", "value"]))
-    return [
-        Section(title=title, table=table, is_folded=True, name=_name(title))
-        for title, table in folds.items()
+    cells = [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in tables.config.items()
     ]
-
-
-def _name(title: str) -> str:
-    return "settings" if title == "Settings" else ""
+    settings = pd.DataFrame(cells, columns=pd.Index(["setting", "value"]))
+    return [
+        *(Section(title=title, table=folds[title], is_folded=True) for title in folds),
+        Section(title="Settings", table=settings, is_folded=True, name="settings"),
+    ]
 
 
 def _window_text(row) -> str:

@@ -132,6 +132,11 @@ def number_text(value: float, digits: int = 3) -> str:
     return MISSING if np.isnan(value) else f"{value:+.{digits}f}"
 
 
+def decimal_text(value: float, digits: int = 3) -> str:
+    """Without a plus sign, with so many decimals; a dash for NaN."""
+    return MISSING if np.isnan(value) else f"{value:.{digits}f}"
+
+
 def _plain(value: Any) -> Any:
     """A Python float of a scalar array, which a table holds as a number."""
     return float(value) if np.ndim(value) == 0 else value

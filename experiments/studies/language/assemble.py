@@ -16,7 +16,8 @@ import numpy as np
 from rich.console import Console
 
 from experiments.shell.progress import LevelProgress
-from experiments.studies.language.config import OMITTED, Config
+from experiments.shell.settings import identity
+from experiments.studies.language.config import Config
 from experiments.trunk.assemble import Setup
 from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.config import require
@@ -260,10 +261,8 @@ def resolved_settings(config: Config, text: TextData, setup: Setup) -> dict[str,
     Left out: where run and texts lie (digests say what they hold), how the run is started, which
     files it keeps, and other tasks.
     """
-    flat = dataclasses.asdict(config)
-    train = dataclasses.asdict(config.train_config(text.task))
-    flat |= flat.pop("prune") | train
-    for name in (*OMITTED, "source", "data_dir", "train", "span"):
+    flat = identity(config) | dataclasses.asdict(config.train_config(text.task))
+    for name in ("source", "data_dir", "span"):
         del flat[name]
     return flat | {
         "dataset": text.task.name,

@@ -7,6 +7,7 @@ of all, and ``likeness.csv``.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,12 @@ from imp_rg import published
 from imp_rg.blocks import REST
 from imp_rg.config import require
 from imp_rg.models.bert import KINDS
-from imp_rg.plots.style import Frame
-from imp_rg.rg import mean_is_zero_p, t_interval
+from imp_rg.rg.estimate import Estimate
 from imp_rg.rg.permutation import holm
 from imp_rg.runs import Flow, read
 from imp_rg.runs.files import read_json, write_csv
 from imp_rg.runs.folder import has_finished
+from imp_rg.runs.frames import Contrast, difference_frame, sigma_frame
 from imp_rg.runs.regroup import regroup
 
 Flows = Mapping[str, Flow]
@@ -39,6 +40,8 @@ CONTRASTS = {
 }
 """Differences by name: a point of the flow and the null it is compared with."""
 
+Verdict = Literal["unknown", "not shown", "by chance", "differs"]
+
 LEVEL = 0.05
 """A smaller p-value, after Holm's correction, is taken for real."""
 
@@ -49,7 +52,7 @@ def read_tasks(folder: Path) -> dict[str, Flow]:
     Raises:
       ValueError: If there is none, one is unreadable, or they differ in their blocks or levels.
     """
-    names = [name for name in read_names(folder) if has_finished(folder / name)]
+    names = finished_tasks(folder)
     require(bool(names), str(folder), "must hold a finished run folder of a task", names)
     flows = {name: read(folder / name) for name in names}
     first = flows[names[0]].trajectory
@@ -61,6 +64,11 @@ def read_tasks(folder: Path) -> dict[str, Flow]:
     return flows
 
 
+def finished_tasks(folder: Path) -> list[str]:
+    """Tasks of an experiment whose run has ended."""
+    return [name for name in read_names(folder) if has_finished(folder / name)]
+
+
 def read_names(folder: Path) -> list[str]:
     """Tasks of an experiment in the order of its config, finished or not."""
     if (folder / "config.json").exists():
@@ -68,32 +76,24 @@ def read_names(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/config.json"))
 
 
-def write_tables(folder: Path, flows: Flows, *, ci_level: float) -> dict[str, Frame]:
-    """Computes and writes every table that the runs allow; returns them by name."""
+def write_tables(folder: Path, flows: Flows, *, ci_level: float) -> None:
+    """Computes and writes every table that the runs allow."""
     layers, kinds = by_layer(flows), by_kind(flows)
-    table3 = sigma_frame(layers, ci_level=ci_level)
+    table3 = exponents(layers, ci_level=ci_level)
     tables = {"table3": table3}
-    differences = [difference_frame(layers, ci_level=ci_level).assign(partition="layer")]
+    of_parts = [differences(layers, ci_level=ci_level).assign(partition="layer")]
     if kinds is not None:
-        tables["kinds"] = sigma_frame(kinds, ci_level=ci_level)
-        differences.append(difference_frame(kinds, ci_level=ci_level).assign(partition="kind"))
-    tables["differences"] = pd.concat(differences, ignore_index=True)
-    tables["tasks"] = task_frame(table3, differences[0], flows)
-    tables["spread"] = spread_frame(layers)
+        tables["kinds"] = exponents(kinds, ci_level=ci_level)
+        of_parts.append(differences(kinds, ci_level=ci_level).assign(partition="kind"))
+    tables["differences"] = pd.concat(of_parts, ignore_index=True)
+    tables["tasks"] = task_frame(table3, of_parts[0], flows)
+    tables["spread"] = between_tasks(layers)
     similarity = read_similarity(folder, list(flows))
     if similarity is not None:
         tables["similarity"] = similarity
         tables["likeness"] = rank_frame(similarity, table3)
     for name, frame in tables.items():
         write_csv(folder / f"{name}.csv", frame)
-    published = published_frame(table3)
-    return tables if published is None else tables | {"published": published}
-
-
-def of_partition(tables: dict[str, Frame], partition: str) -> Frame:
-    """Differences by layer or by kind."""
-    differences = tables["differences"]
-    return differences[differences["partition"] == partition]
 
 
 def layer_of(block: str) -> str:
@@ -119,7 +119,12 @@ def by_kind(flows: Flows) -> dict[str, Flow] | None:
     return {task: regroup(flow, kind_of) for task, flow in flows.items()}
 
 
-def sigma_frame(flows: Flows, *, ci_level: float) -> Frame:
+def listed_blocks(flow: Flow) -> tuple[str, ...]:
+    """Blocks that stand in the tables: all but what is in none."""
+    return flow.trajectory.blocks.names[: flow.trajectory.blocks.num_listed]
+
+
+def exponents(flows: Flows, *, ci_level: float) -> pd.DataFrame:
     """One row a task and listed block: sigma of the trained weights with interval, and its nulls.
 
     The paper's estimator over all prunable weights. Columns: task, block, sigma, low, high,
@@ -127,57 +132,36 @@ def sigma_frame(flows: Flows, *, ci_level: float) -> Frame:
     """
     frames = []
     for task, flow in flows.items():
-        spectrum = flow.spectrum(ci_level=ci_level)
-        columns = {
-            "task": task,
-            "block": flow.trajectory.blocks.names,
-            "sigma": spectrum.sigma["paper"],
-            "low": spectrum.ci_low["paper"],
-            "high": spectrum.ci_high["paper"],
-            "num_seeds": spectrum.num_seeds["paper"],
-        }
+        blocks, sigma = listed_blocks(flow), flow.spectrum().sigma_per_seed["paper"]
+        frame = sigma_frame(sigma, blocks, {"task": task}, ci_level=ci_level)
         for null in (*NULLS, "gaussian"):
-            columns[null] = flow.null_spectrum(null).sigma["paper"]
-        frames.append(pd.DataFrame(columns).iloc[: flow.trajectory.blocks.num_listed])
+            frame[null] = flow.null_spectrum(null).sigma["paper"][: len(blocks)]
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 
-def difference_frame(flows: Flows, *, ci_level: float) -> Frame:
+def differences(flows: Flows, *, ci_level: float) -> pd.DataFrame:
     """Differences of sigma, seed by seed, by task and block, for each of `CONTRASTS`.
 
     p is that of a one-sample t-test over seeds, p_holm the same after Holm's correction over all
     tasks and blocks of a contrast. Columns: contrast, task, block, mean, low, high, p, p_holm.
     """
-    frames = []
-    for contrast in CONTRASTS:
-        of_contrast = []
-        for task, flow in flows.items():
-            per_seed = _differences(flow, contrast)
-            interval = t_interval(per_seed, ci_level=ci_level)
-            columns = {
-                "contrast": contrast,
-                "task": task,
-                "block": flow.trajectory.blocks.names[: per_seed.shape[1]],
-                "mean": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "p": mean_is_zero_p(per_seed),
-            }
-            of_contrast.append(pd.DataFrame(columns))
-        frame = pd.concat(of_contrast, ignore_index=True)
-        frames.append(frame.assign(p_holm=holm(frame["p"].to_numpy(float))))
-    return pd.concat(frames, ignore_index=True)
+    contrasts = [
+        Contrast(
+            {"contrast": name, "task": task},
+            flow.spectrum(point=point).sigma_per_seed["paper"],
+            flow.null_spectrum(null).sigma_per_seed["paper"],
+        )
+        for name, (point, null) in CONTRASTS.items()
+        for task, flow in flows.items()
+    ]
+    blocks = listed_blocks(next(iter(flows.values())))
+    return difference_frame(
+        contrasts, blocks, is_paired=True, ci_level=ci_level, family=["contrast"]
+    )
 
 
-def _differences(flow: Flow, contrast: str) -> np.ndarray:
-    """[seed listed_block]."""
-    point, null = CONTRASTS[contrast]
-    sigma = flow.spectrum(point=point).sigma_per_seed["paper"]
-    of_null = flow.null_spectrum(null).sigma_per_seed["paper"]
-    return (sigma - of_null)[:, : flow.trajectory.blocks.num_listed]
-
-
-def task_frame(table: Frame, differences: Frame, flows: Flows) -> Frame:
+def task_frame(table: pd.DataFrame, differences: pd.DataFrame, flows: Flows) -> pd.DataFrame:
     """One row a task: how far its flow is from the `init` flow, and how well it was learned.
 
     Columns: task, rms_sigma, rms_init, rms_difference, correlation (of sigma and `init` over
@@ -189,7 +173,7 @@ def task_frame(table: Frame, differences: Frame, flows: Flows) -> Frame:
     rows = []
     for task, flow in flows.items():
         sigma, beside = table[table["task"] == task], of_init[of_init["task"] == task]
-        largest = beside.loc[beside["mean"].abs().idxmax()]
+        largest = beside.iloc[np.nanargmax(beside["mean"].abs())]
         metric = flow.metrics.groupby("level")["test_metric"].mean()
         rows.append(
             {
@@ -200,7 +184,7 @@ def task_frame(table: Frame, differences: Frame, flows: Flows) -> Frame:
                 "correlation": sigma["sigma"].corr(sigma["init"]),
                 "largest": largest["mean"],
                 "largest_block": largest["block"],
-                "num_beyond": num_beyond(beside),
+                "num_beyond": int(excludes_zero(beside).sum()),
                 "num_holm": int((beside["p_holm"] < LEVEL).sum()),
                 "num_blocks": len(beside),
                 "moved": _moved(flow),
@@ -211,9 +195,38 @@ def task_frame(table: Frame, differences: Frame, flows: Flows) -> Frame:
     return pd.DataFrame(rows)
 
 
-def num_beyond(differences: Frame) -> int:
-    """Differences whose interval does not hold 0."""
-    return int(((differences["low"] > 0) | (differences["high"] < 0)).sum())
+def excludes_zero(differences: pd.DataFrame) -> np.ndarray:
+    """Whether the interval of each difference leaves 0 out."""
+    return Estimate(differences["mean"], differences["low"], differences["high"]).excludes()
+
+
+def verdict(differences: pd.DataFrame) -> Verdict:
+    """Does the IMP flow differ from the `init` flow, over all tasks and layers?"""
+    rows = differences[differences["contrast"] == INIT].dropna(subset=["low"])
+    if rows.empty:
+        return "unknown"
+    if (rows["p_holm"] < LEVEL).any():
+        return "differs"
+    return "by chance" if excludes_zero(rows).any() else "not shown"
+
+
+def contrast_frame(differences: pd.DataFrame) -> pd.DataFrame:
+    """One row per contrast: how many differences its intervals, and Holm's correction, leave.
+
+    Columns: contrast, num, num_beyond, num_holm, largest, bound (all intervals lie within it).
+    """
+    rows = [
+        {
+            "contrast": contrast,
+            "num": len(of),
+            "num_beyond": int(excludes_zero(of).sum()),
+            "num_holm": int((of["p_holm"] < LEVEL).sum()),
+            "largest": of["mean"].abs().max(),
+            "bound": float(np.max([-of["low"], of["high"]])),
+        }
+        for contrast, of in differences.groupby("contrast", sort=False)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _moved(flow: Flow) -> float:
@@ -232,7 +245,7 @@ def _rms(values: pd.Series) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def spread_frame(flows: Flows) -> Frame:
+def between_tasks(flows: Flows) -> pd.DataFrame:
     """One row a block: do the tasks differ more than the seeds of one task?
 
     Columns: block, mean (over tasks), spread (largest minus smallest task mean), task_sd, seed_sd
@@ -240,9 +253,8 @@ def spread_frame(flows: Flows) -> Frame:
     seeds of one, have a value.
     """
     sigmas = [flow.spectrum().sigma_per_seed["paper"] for flow in flows.values()]
-    trajectory = next(iter(flows.values())).trajectory
     rows = []
-    for i, block in enumerate(trajectory.blocks.names[: trajectory.blocks.num_listed]):
+    for i, block in enumerate(listed_blocks(next(iter(flows.values())))):
         groups = [sigma[np.isfinite(sigma[:, i]), i] for sigma in sigmas]
         means = np.array([group.mean() for group in groups if group.size])
         within = np.concatenate([group - group.mean() for group in groups if group.size])
@@ -265,7 +277,7 @@ def spread_frame(flows: Flows) -> Frame:
     return frame.assign(p_holm=holm(frame["p"].to_numpy(float)))
 
 
-def published_frame(table: Frame) -> Frame | None:
+def published_frame(table: pd.DataFrame) -> pd.DataFrame | None:
     """The paper's Table 3 as columns task (as printed), block and sigma; None but for 12 layers."""
     blocks = list(dict.fromkeys(table["block"]))
     rows = published.rows(3)
