@@ -209,7 +209,12 @@ def resolved_settings(config: Config, setup: Setup) -> dict[str, Any]:
 
     Left out: where the run lies, how it is started, and which files beside the results it keeps.
     """
-    return identity(config) | {
+    return identity(config) | determined(setup)
+
+
+def determined(setup: Setup) -> dict[str, Any]:
+    """What config.json says beyond the settings: device, execution, blocks, data."""
+    return {
         "device": jax.default_backend(),
         "driver": setup.execution.driver,
         "replicates": setup.execution.strategy,

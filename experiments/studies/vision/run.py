@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from experiments.shell.settings import identity
@@ -35,7 +34,7 @@ from experiments.studies.vision.tasks import (
     train_config,
     with_execution,
 )
-from experiments.trunk.assemble import TIMED_STEPS, Setup, headline, make_trial
+from experiments.trunk.assemble import TIMED_STEPS, Setup, determined, headline, make_trial
 from experiments.trunk.run import run_or_report
 from imp_rg.config import TrainConfig
 from imp_rg.data.image_folder import PREFIX, load_folder
@@ -136,19 +135,13 @@ def resolved_settings(
 
     Digests say what data and weights are, wherever they lie.
     """
-    return identity(config) | identity(train) | {
+    own = {
         "dataset": spec.task,
         "holdout": setup.about["num_val"],
         "init": spec.init,
         "mode": spec.mode,
-        "device": jax.default_backend(),
-        "driver": setup.execution.driver,
-        "replicates": setup.execution.strategy,
-        "block_names": list(setup.blocks.names),
-        "num_listed": setup.blocks.num_listed,
-        "num_prunable": sum(setup.blocks.sizes),
-        **setup.about,
-    }  # fmt: skip
+    }
+    return identity(config) | identity(train) | own | determined(setup)
 
 
 # Pre-trainings.
