@@ -10,7 +10,7 @@ import pytest
 from bert_inputs import hugging_face_sizes, random_checkpoint, random_tokens
 from safetensors.numpy import save_file
 
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 from imp_rg.foreign.bert_variables import find_checkpoint, load_bert, read_config
 from imp_rg.models.bert import make_bert
 from imp_rg.models.bert_config import BertConfig, from_hugging_face
@@ -35,6 +35,14 @@ def tensors():
 @pytest.fixture(scope="module")
 def variables(tensors, tmp_path_factory):
     return load(tmp_path_factory.mktemp("checkpoint"), tensors, with_head=True).variables
+
+
+@pytest.fixture(scope="module")
+def masked_head():
+    """Fresh weights of the head that guesses words."""
+    model = make_bert(SMALL, kind="masked", num_outputs=0)
+    draw = jax.jit(lambda key: model.init(key).params["head"])  # which draws these only
+    return draw(jax.random.key(0))
 
 
 def load(path, tensors, config=STILL, **settings):
@@ -199,11 +207,10 @@ def test_a_masked_head_is_drawn_where_there_is_none(tensors, tmp_path):
         load_bert(jax.random.key(0), tmp_path, model)
 
 
-def test_the_word_embedding_learns_from_both_its_ends(variables):
+def test_the_word_embedding_learns_from_both_its_ends(variables, masked_head):
     """The gradient of the tied decoder reaches words that no input holds."""
     model = make_bert(STILL, kind="masked", num_outputs=0)
-    fresh = model.init(jax.random.key(0)).params
-    params = {**variables.params, "head": fresh["head"]}
+    params = {**variables.params, "head": masked_head}
     tokens = tokens_of([5, 3], 5)
 
     def loss(params):
@@ -218,23 +225,29 @@ def test_the_word_embedding_learns_from_both_its_ends(variables):
 
 
 @pytest.mark.parametrize("kind", ["classification", "masked"])
-def test_rematerialisation_changes_no_number(kind, variables):
+def test_rematerialisation_changes_no_number(kind, variables, masked_head):
+    """Traced for both kinds of heads; computed, in float64, for the one that also sees words."""
     tokens, outputs = tokens_of([5, 3], 5), []
+    head = {"classification": variables.params["head"], "masked": masked_head}[kind]
 
     def sum_of_squares(apply_fn, params, key):
         state = variables._replace(params=params)
         return (apply_fn(state, tokens, is_training=True, key=key)[0] ** 2).sum()
 
-    for remat in (False, True):
-        num = 2 if kind == "classification" else 0
-        model = make_bert(SMALL, kind=kind, num_outputs=num, remat=remat)
-        params = {**variables.params, "head": model.init(jax.random.key(0)).params["head"]}
-        step = jax.jit(jax.value_and_grad(partial(sum_of_squares, model.make_apply_fn())))
-        is_kept = "remat" not in str(step.trace(params, jax.random.key(1)).jaxpr)
-        assert is_kept is not remat
-        outputs.append(step(params, jax.random.key(1)))
-    for a, b in zip(*map(jax.tree.leaves, outputs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    with jax.enable_x64(True):
+        params = {**variables.params, "head": head}
+        params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), params)
+        for remat in (False, True):
+            num = 2 if kind == "classification" else 0
+            model = make_bert(SMALL, kind=kind, num_outputs=num, remat=remat)
+            step = jax.jit(jax.value_and_grad(partial(sum_of_squares, model.make_apply_fn())))
+            is_kept = "remat" not in str(step.trace(params, jax.random.key(1)).jaxpr)
+            assert is_kept is not remat
+            if kind == "masked":
+                outputs.append(step(params, jax.random.key(1)))
+    for a, b in zip(*map(jax.tree.leaves, outputs or [(), ()]), strict=True):
+        assert a.dtype == jnp.float64
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
 def test_own_tickets_come_back(variables, tmp_path):

@@ -1,5 +1,7 @@
 """The convolution equals XLA's in value and gradients, in every way that it is called."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,7 @@ def _reference(x, kernel, strides):
     )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def _value_and_gradients(function, x, kernel, strides):
     y, pullback = jax.vjp(lambda x, kernel: function(x, kernel, strides), x, kernel)
     cotangent = jnp.cos(jnp.arange(y.size)).reshape(y.shape).astype(y.dtype)
@@ -76,7 +79,7 @@ def test_scan_vmap_and_jit_agree_with_plain_calls(strides):
 
     expected = jnp.stack([gradient(kernel) for kernel in kernels])
     scanned = jax.jit(lambda ks: lax.scan(lambda _, k: (None, gradient(k)), None, ks)[1])(kernels)
-    batched = jax.vmap(gradient)(kernels)
+    batched = jax.jit(jax.vmap(gradient))(kernels)
     np.testing.assert_allclose(scanned, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(batched, expected, rtol=1e-4, atol=1e-5)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import loop_flow
+from small_network import draw
 
 from imp_rg.blocks import BlockPartition
 from imp_rg.config import PruneConfig
@@ -20,7 +21,10 @@ BLOCKS = MODEL.partition("block", (8, 8, 1))
 
 @functools.cache
 def params():
-    return MODEL.init(jax.random.key(0), (8, 8, 1)).params
+    return draw(MODEL, 0, (8, 8, 1)).params
+
+
+measure = jax.jit(flow_point, static_argnames="blocks")
 
 
 def random_masks(seed, density=0.4):
@@ -30,7 +34,7 @@ def random_masks(seed, density=0.4):
 
 def test_a_point_equals_a_slow_loop():
     masks = random_masks(0)
-    point = flow_point(params(), masks, blocks=BLOCKS)
+    point = measure(params(), masks, blocks=BLOCKS)
     magnitude, surviving, total = loop_flow(
         jax.tree.leaves(params()), jax.tree.leaves(masks), BLOCKS.block_of
     )
@@ -47,9 +51,9 @@ def test_a_point_equals_a_slow_loop():
 def test_seeds_are_one_vmapped_pass():
     masks = [random_masks(s) for s in range(3)]
     stacked = jax.tree.map(lambda *m: jnp.stack(m), *masks)
-    many = jax.vmap(lambda m: flow_point(params(), m, blocks=BLOCKS))(stacked)
+    many = jax.jit(jax.vmap(lambda m: flow_point(params(), m, blocks=BLOCKS)))(stacked)
     for i, mask in enumerate(masks):
-        one = flow_point(params(), mask, blocks=BLOCKS)
+        one = measure(params(), mask, blocks=BLOCKS)
         np.testing.assert_allclose(many.magnitude_share[i], one.magnitude_share, rtol=1e-6)
         np.testing.assert_array_equal(many.surviving[i], one.surviving)
 
@@ -63,9 +67,7 @@ def test_sums_over_85_million_weights_are_exact_to_a_millionth():
         "b": np.abs(rng.standard_normal(5_000_000, np.float32)),
     }
     masks = {k: jnp.ones(v.shape, bool) for k, v in tree.items()}
-    point = jax.jit(flow_point, static_argnames="blocks")(
-        jax.tree.map(jnp.asarray, tree), masks, blocks=blocks
-    )
+    point = measure(jax.tree.map(jnp.asarray, tree), masks, blocks=blocks)
     expected = [np.abs(tree[k]).sum(dtype=np.float64) for k in "ab"]
     np.testing.assert_allclose(np.asarray(point.magnitude, float), expected, rtol=1e-6)
     np.testing.assert_array_equal(point.surviving, [80_000_000, 5_000_000])
@@ -73,7 +75,7 @@ def test_sums_over_85_million_weights_are_exact_to_a_millionth():
 
 def test_nothing_left_gives_nan_shares():
     masks = jax.tree.map(jnp.zeros_like, random_masks(0))
-    point = flow_point(params(), masks, blocks=BLOCKS)
+    point = measure(params(), masks, blocks=BLOCKS)
     assert bool(jnp.isnan(point.magnitude_share).all())
     assert bool(jnp.isnan(point.param_share).all())
 
@@ -132,7 +134,8 @@ def test_magnitude_pruning_of_initial_weights_is_not_flat():
 
 def test_shuffling_keeps_the_density_of_every_tensor_and_nothing_else():
     masks = random_masks(2)
-    shuffled = shuffle_masks(jax.random.key(0), masks, BLOCKS.prunable)
+    shuffle = jax.jit(shuffle_masks, static_argnames="prunable")
+    shuffled = shuffle(jax.random.key(0), masks, prunable=BLOCKS.prunable)
     for before, after, can in zip(
         jax.tree.leaves(masks), jax.tree.leaves(shuffled), BLOCKS.prunable, strict=True
     ):

@@ -1,15 +1,14 @@
 """Curvature equals the dense Hessian of a small network; products work through convolutions."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from small_network import draw, one_block
 
 from imp_rg.data.digits import load_digits
 from imp_rg.imp.hessian import (
@@ -22,25 +21,12 @@ from imp_rg.imp.hessian import (
     top_eigenpairs,
 )
 from imp_rg.models import make_model
-from imp_rg.models.resnet_cifar import Block
 from imp_rg.pytree import apply_masks, ones_masks
 from imp_rg.types import ApplyFn, Batch, Masks, Variables
 
 NUM_EXAMPLES = 150
 STATISTICS = (np.array([5.0], np.float32), np.array([4.0], np.float32))  # exact in float32
 MLP = make_model("lenet16", num_classes=10)
-
-
-class OneBlock(nn.Module):
-    """Every kind of layer of a CIFAR ResNet once: strided 3x3 and 1x1 convolutions, norms, head."""
-
-    @nn.compact
-    def __call__(self, x, *, is_training, weights=None):
-        del weights
-        block = Block(
-            channels=4, stride=2, shortcut="projection", gamma_init="one", dtype=None, name="block"
-        )
-        return nn.Dense(2)(block(x, is_training=is_training).mean(axis=(1, 2)))
 
 
 def digits():
@@ -203,15 +189,14 @@ def test_a_mask_cuts_the_hessian_to_its_rows_and_columns(exact):
 
 def test_products_through_convolutions_equal_differences_of_gradients(tiny_batch):
     """In float64: the network's own convolution has reverse-mode derivatives only."""
-    model = replace(make_model("resnet14", num_classes=2), module=OneBlock())
+    model = one_block(channels=4)
     apply_fn = model.make_apply_fn(*STATISTICS)
-    init = jax.jit(model.init, static_argnums=1)
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         # Norm biases of 0 put pixels on the kink of the ReLU, where differences fail.
         variables = jax.tree.map(
             lambda p: jnp.asarray(p + 0.1 * rng.standard_normal(p.shape) ** 2, "float64"),
-            init(jax.random.key(3), (8, 8, 1)),
+            draw(model, 3, (8, 8, 1)),
         )
         masks = half_masks(variables.params)
         variables = variables._replace(params=apply_masks(variables.params, masks))

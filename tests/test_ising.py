@@ -284,7 +284,7 @@ def test_couplings_of_unblocked_spins_are_those_put_in():
                      num_chains=16, num_samples=100)  # fmt: skip
     counts = [ising.field_histogram(chain) for chain in np.moveaxis(np.asarray(spins), 1, 0)]
     found = jackknife(
-        lambda histograms: ising.renormalised_couplings(histograms.sum(axis=0)),
+        lambda histograms: ising.renormalized_couplings(histograms.sum(axis=0)),
         (np.array(counts),),
     )
     assert np.all(found.error < 0.01)
@@ -293,11 +293,11 @@ def test_couplings_of_unblocked_spins_are_those_put_in():
 
 def test_couplings_of_full_order_are_nan():
     ordered = ising.field_histogram(np.ones((2, 8, 8), np.int8))
-    assert np.isnan(ising.renormalised_couplings(ordered)).all()
+    assert np.isnan(ising.renormalized_couplings(ordered)).all()
     with pytest.raises(ValueError, match=r"spins: sides must be at least 5, got \(4, 8\)"):
         ising.field_histogram(np.ones((1, 4, 8), np.int8))
     with pytest.raises(ValueError, match="num_operators: must be 1 to 4, got 5"):
-        ising.renormalised_couplings(ordered, num_operators=5)
+        ising.renormalized_couplings(ordered, num_operators=5)
 
 
 # The experiment

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from experiments import language_flow
 from experiments.shell import cli
-from experiments.shell.progress import LevelProgress
 from experiments.studies.language.assemble import load_texts, prepare
 from experiments.studies.language.config import PRESETS
 from experiments.trunk import run
+from experiments.trunk.progress import LevelProgress
 
 TABLES = ("flow.csv", "null_flow.csv", "metrics.csv", "spectrum.csv", "observables.csv")
 SMALL = (

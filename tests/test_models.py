@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import jax
@@ -5,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imp_rg import types
 from imp_rg.models import RESNET_BLOCKS, make_model
 from imp_rg.models.resnet_cifar import Conv
 from imp_rg.pytree import leaf_paths
@@ -41,15 +43,17 @@ def test_every_model_has_covering_partitions(name, partition):
 
 
 @pytest.mark.parametrize("shortcut", ["projection", "pad"])
-@pytest.mark.parametrize("width", [0.5, 1.0])
-@pytest.mark.parametrize("input_shape", [(8, 8, 1), (9, 7, 4)])
+@pytest.mark.parametrize(("width", "input_shape"), [(0.5, (8, 8, 1)), (1.0, (9, 7, 4))])
 def test_resnets_take_any_image_size(shortcut, width, input_shape):
     model = make_model("resnet14", num_classes=5, width=width, shortcut=shortcut)
-    variables = model.init(jax.random.key(0), input_shape)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), input_shape))
+    rng = np.random.default_rng(0)
+    # Any weights will do; drawing those of the network takes longer to compile than using them.
+    variables = jax.tree.map(lambda s: rng.uniform(0.1, 0.2, s.shape).astype("f"), shapes)
     channels = input_shape[-1]
     apply_fn = model.make_apply_fn(np.zeros(channels, np.float32), np.ones(channels, np.float32))
-    x = jax.random.normal(jax.random.key(1), (3, *input_shape))
-    logits, stats = apply_fn(variables, x, is_training=True)
+    x = rng.standard_normal((3, *input_shape), np.float32)
+    logits, stats = jax.jit(partial(apply_fn, is_training=True))(variables, x)
     assert logits.shape == (3, 5)
     assert bool(jnp.isfinite(logits).all())
     has_projection = any("shortcut" in path for path in leaf_paths(variables.params))
@@ -69,26 +73,28 @@ def test_strided_convolutions_pad_as_pytorch_does():
 
 def test_initial_weights_are_kaiming_normal_not_truncated():
     model = make_model("resnet20", num_classes=10)
-    params = model.init(jax.random.key(0), CIFAR).params
-    kernel = np.asarray(params["stage3"]["block1"]["conv1"]["kernel"])
+
+    @jax.jit  # which draws this one only
+    def draw(key):
+        return model.init(key, CIFAR).params["stage3"]["block1"]["conv1"]["kernel"]
+
+    kernel = np.asarray(draw(jax.random.key(0)))
     expected = np.sqrt(2 / (9 * 64))
     assert kernel.std() == pytest.approx(expected, rel=4 / np.sqrt(2 * kernel.size))
     assert np.abs(kernel).max() > 3 * expected  # a truncated normal ends at about 2.3
 
 
 def test_gamma_is_uniform_when_asked():
-    params = (
-        make_model("resnet56", num_classes=10, gamma_init="uniform")
-        .init(jax.random.key(0), CIFAR)
-        .params
-    )
-    scales = np.concatenate(
-        [
-            leaf
-            for path, leaf in zip(leaf_paths(params), jax.tree.leaves(params), strict=True)
-            if path.endswith("norm1/scale")
-        ]
-    )
+    model = make_model("resnet14", num_classes=10, width=4.0, gamma_init="uniform")
+
+    @jax.jit  # which draws these only
+    def draw(key):
+        params = model.init(key, CIFAR).params
+        leaves = zip(leaf_paths(params), jax.tree.leaves(params), strict=True)
+        return [leaf for path, leaf in leaves if path.endswith("norm1/scale")]
+
+    scales = np.concatenate(draw(jax.random.key(0)))
+    assert len(scales) == 2 * (64 + 128 + 256)
     assert 0 <= scales.min() < 0.05 and 0.95 < scales.max() <= 1
     assert scales.mean() == pytest.approx(0.5, abs=4 / np.sqrt(12 * scales.size))
 
@@ -121,3 +127,19 @@ def test_a_dense_head_leaves_the_prunable_set_and_every_partition(name):
         paths = leaf_paths(model.shapes((8, 8, 1)))
         assert not blocks.prunable[paths.index("head/kernel")]
         assert "head" not in blocks.names
+
+
+@pytest.mark.parametrize(
+    ("name", "is_accelerator", "dtype"),
+    [
+        ("auto", False, None),
+        ("auto", True, jnp.bfloat16),
+        ("bfloat16", False, jnp.bfloat16),
+        ("float32", True, None),
+    ],
+)
+def test_short_numbers_are_for_accelerators_unless_asked_for(
+    name, is_accelerator, dtype, monkeypatch
+):
+    monkeypatch.setattr(types, "is_accelerator", lambda: is_accelerator)
+    assert types.compute_dtype(name) == dtype

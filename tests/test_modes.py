@@ -1,5 +1,7 @@
 """The IMP modes of the vision study: rewind points to the bit, schedules that keep its ratios."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -48,8 +50,10 @@ def apply_fn(variables, x, *, is_training, weights=None):
     return logits, updated.get("batch_stats", variables.batch_stats)
 
 
+@functools.cache
 def draw(seed):
-    return Variables(**Net().init(jax.random.key(seed), jnp.zeros((1, *SHAPE)), is_training=False))
+    init = jax.jit(Net().init, static_argnames="is_training")
+    return Variables(**init(jax.random.key(seed), jnp.zeros((1, *SHAPE)), is_training=False))
 
 
 @pytest.fixture(scope="module")

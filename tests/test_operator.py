@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_network import draw, one_block
 
 from imp_rg.config import PruneConfig, TrainConfig
 from imp_rg.imp.execution import Execution
@@ -18,7 +19,7 @@ from imp_rg.pytree import is_nested, leaf_paths, num_kept
 from imp_rg.types import POINTS, Variables
 
 SHAPE = (8, 8, 1)
-MODEL = make_model("resnet14", num_classes=2, width=0.25)
+MODEL = one_block()
 APPLY_FN = MODEL.make_apply_fn(np.array([6.0], np.float32), np.array([5.0], np.float32))
 BLOCKS = MODEL.partition("block", SHAPE)
 LEAF_SIZES = tuple(leaf.size for leaf in jax.tree.leaves(MODEL.shapes(SHAPE)))
@@ -31,7 +32,7 @@ def assert_trees_equal(a, b):
 
 
 def variables_of(seed):
-    return MODEL.init(jax.random.key(100 + seed), SHAPE)
+    return draw(MODEL, 100 + seed, SHAPE)
 
 
 def scheme_of(train_config, *, execution=DISPATCHED, **options):
@@ -72,7 +73,7 @@ def module_batch():
 
 @pytest.fixture(scope="module")
 def run(module_batch):
-    """Two replicates, four levels of a ResNet-14, rewound to step 3 of 9."""
+    """Two replicates, four levels of a residual network, rewound to step 3 of 9."""
     scheme = scheme_of(TrainConfig(num_steps=9, rewind_step=3, batch_size=16))
     return scheme, *run_all(scheme, module_batch)
 
@@ -181,7 +182,7 @@ def test_a_fixed_order_replays_itself(data_order, module_batch):
         schedule=np.zeros((3, 1), np.int32),
         data_order=data_order,
     )
-    initial = mlp.init(jax.random.key(5), SHAPE)
+    initial = draw(mlp, 5, SHAPE)
     state = start_state(jax.random.key(0), initial, module_batch, train_fn=train_fn, config=config)
     first, _ = imp_step(jax.random.key(0), state, module_batch)
     second, _ = imp_step(jax.random.key(0), first, module_batch)
@@ -214,7 +215,7 @@ def test_one_program_serves_all_levels(module_batch):
             blocks=mlp.partition("block", SHAPE),
             leaf_sizes=tuple(leaf.size for leaf in jax.tree.leaves(shapes)),
         )
-        initial = stack([mlp.init(jax.random.key(50 + i), SHAPE) for i in range(2)])
+        initial = stack([draw(mlp, 50 + i, SHAPE) for i in range(2)])
         states, _ = run_all(scheme, module_batch, variables=initial)
         assert int(states[-1].level[0]) == NUM_LEVELS - 1
         # The body of a scan may be traced twice by JAX itself, for its carry's types.
@@ -231,7 +232,7 @@ def test_imp_step_is_jittable_and_equals_itself_run_eagerly(module_batch):
     imp_step = make_imp_step(
         train_fn, SCORES["magnitude"], prunable=blocks.prunable, schedule=schedule
     )
-    initial = mlp.init(jax.random.key(5), SHAPE)
+    initial = draw(mlp, 5, SHAPE)
     state = start_state(jax.random.key(0), initial, module_batch, train_fn=train_fn, config=config)
     state, _ = imp_step(jax.random.key(0), state, module_batch)
     eager, info = imp_step(jax.random.key(0), state, module_batch)
@@ -246,20 +247,22 @@ def test_imp_step_is_jittable_and_equals_itself_run_eagerly(module_batch):
 
 def test_no_refinement_twice_at_c_is_once_at_c_squared():
     """M o M at x = 0.2 equals M at x = 0.36 bit for bit, at equal counts."""
-    params = variables_of(0).params
+    rng = np.random.default_rng(0)
+    params = {"a": rng.normal(0, 1, (60, 100)), "b": rng.normal(0, 2, (40, 100))}
     scores = jax.tree.map(jnp.abs, params)
     masks = jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)
     first, second = prune_schedule((10_000,), PruneConfig(), num_levels=3)[1:, 0]
-    kwargs = {"prunable": BLOCKS.prunable}
+    kwargs = {"prunable": (True, True)}
     once = prune_masks(scores, masks, num_remove=jnp.array([first + second]), **kwargs)
     twice = prune_masks(scores, masks, num_remove=jnp.array([first]), **kwargs)
     twice = prune_masks(scores, twice, num_remove=jnp.array([second]), **kwargs)
     assert_trees_equal(once, twice)
+    assert int(num_kept(once, (True, True))) == 6400
 
 
 def test_levels_that_keep_fewer_weights_than_blocks_are_refused():
-    with pytest.raises(ValueError, match="levels: the last level must keep a weight for each of 7"):
-        scheme_of(TrainConfig(batch_size=16), prune_config=PruneConfig(prune_fraction=0.95))
+    with pytest.raises(ValueError, match="levels: the last level must keep a weight for each of 4"):
+        scheme_of(TrainConfig(batch_size=16), prune_config=PruneConfig(prune_fraction=0.85))
 
 
 def test_rewind_fn_says_what_a_level_starts_from():

@@ -79,7 +79,13 @@ def apply(module, variables, x, *, is_training):
 @pytest.mark.parametrize("is_training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize(
     ("depth", "stem", "size"),
-    [(18, "cifar", 32), (18, "imagenet", 64), (50, "cifar", 32), (50, "imagenet", 64)],
+    [
+        (18, "cifar", 32),
+        (50, "imagenet", 64),
+        # Both blocks and both stems are above; these are their other pairs.
+        pytest.param(18, "imagenet", 64, marks=pytest.mark.long),
+        pytest.param(50, "cifar", 32, marks=pytest.mark.long),
+    ],
 )
 def test_equals_pytorch(depth, stem, size, is_training, tmp_path):
     torch = pytest.importorskip("torch")

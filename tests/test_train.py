@@ -1,3 +1,4 @@
+import functools
 from typing import Any
 
 import jax
@@ -5,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_network import draw, one_block
 
 from imp_rg.config import TrainConfig
 from imp_rg.imp.drivers import plan_batches, steps_per_epoch
@@ -19,9 +21,11 @@ SHAPE = (8, 8, 1)
 STATISTICS = (np.array([6.0], np.float32), np.array([5.0], np.float32))
 
 
-def network(name="resnet14", width=0.25):
-    model = make_model(name, num_classes=2, width=width)
+def network(model):
     return model, model.make_apply_fn(*STATISTICS)
+
+
+RESNET, MLP = one_block(), make_model("lenet16", num_classes=2)
 
 
 def sparse_masks(params, seed=0, density=0.5):
@@ -119,10 +123,10 @@ def test_sgd_is_pytorchs(nesterov):
 
 @pytest.mark.parametrize("driver", ["scan", "dispatch"])
 def test_pruned_weights_stay_zero_through_momentum_and_decay(driver, tiny_batch):
-    model, apply_fn = network("lenet16", 1.0)
+    model, apply_fn = network(MLP)
     config = TrainConfig(num_steps=30, batch_size=16, weight_decay=0.1, rewind_step=0)
     train_fn = make_train_fn(apply_fn, make_optimizer(config), config=config, driver=driver)
-    variables = model.init(jax.random.key(0), SHAPE)
+    variables = draw(model, 0, SHAPE)
     masks = sparse_masks(variables.params)
     trained, info = train_fn(jax.random.key(1), variables, masks, tiny_batch)
     for weight, mask in zip(jax.tree.leaves(trained.params), jax.tree.leaves(masks), strict=True):
@@ -133,18 +137,18 @@ def test_pruned_weights_stay_zero_through_momentum_and_decay(driver, tiny_batch)
 
 
 def test_a_loss_that_explodes_is_reported(tiny_batch):
-    model, apply_fn = network("lenet16", 1.0)
+    model, apply_fn = network(MLP)
     config = TrainConfig(num_steps=30, batch_size=16, learning_rate=1e12, rewind_step=0)
     train_fn = make_train_fn(apply_fn, make_optimizer(config), config=config, driver="scan")
-    variables = model.init(jax.random.key(0), SHAPE)
+    variables = draw(model, 0, SHAPE)
     _, info = train_fn(jax.random.key(1), variables, ones_masks(variables.params), tiny_batch)
     assert not bool(info.is_finite)
 
 
 def test_padding_does_not_reach_loss_or_statistics(tiny_batch):
     """Kept incomplete batches: whatever stands in the filled-up rows, the result is the same."""
-    model, apply_fn = network()
-    variables = model.init(jax.random.key(0), SHAPE)
+    model, apply_fn = network(RESNET)
+    variables = draw(model, 0, SHAPE)
     x, weights = tiny_batch.x[:8], jnp.array([1.0] * 5 + [0.0] * 3)
     _, full = apply_fn(variables, x[:5], is_training=True)
     for filler in (0, 200):
@@ -158,16 +162,26 @@ def test_padding_does_not_reach_loss_or_statistics(tiny_batch):
 # Drivers and strategies give equal numbers
 
 
-def train_all(driver, strategy, num_steps, dtype, data, name="resnet14"):
-    model, apply_fn = network(name)
-    config = TrainConfig(num_steps=num_steps, batch_size=16, rewind_step=0)
-    train_fn = make_train_fn(apply_fn, make_optimizer(config), config=config, driver=driver)
-    keys = jax.vmap(jax.random.key)(jnp.arange(2))
-    cast = lambda tree: jax.tree.map(lambda p: p.astype(dtype), tree)  # noqa: E731  (one line)
-    variables = stack([cast(model.init(jax.random.key(9 + i), SHAPE)) for i in range(2)])
-    masks = stack([sparse_masks(jax.tree.map(lambda p: p[0], variables.params))] * 2)
-    mapped = map_replicates(lambda _, *args: train_fn(*args), strategy)
-    return mapped(keys, variables, masks, data)
+@pytest.fixture(scope="module")
+def train_all(tiny_images):
+    """Two replicates of a residual network by a driver and a strategy, each way once."""
+
+    @functools.cache
+    def train(driver, strategy, num_steps, dtype):
+        model, apply_fn = network(RESNET)
+        data = (
+            Batch(tiny_images.x.astype(dtype), tiny_images.y) if dtype == "float64" else tiny_images
+        )
+        config = TrainConfig(num_steps=num_steps, batch_size=16, rewind_step=0)
+        train_fn = make_train_fn(apply_fn, make_optimizer(config), config=config, driver=driver)
+        keys = jax.vmap(jax.random.key)(jnp.arange(2))
+        initial = stack([draw(model, 9 + i, SHAPE) for i in range(2)])
+        variables = jax.tree.map(lambda p: p.astype(dtype), initial)
+        masks = stack([sparse_masks(jax.tree.map(lambda p: p[0], variables.params))] * 2)
+        mapped = map_replicates(lambda _, *args: train_fn(*args), strategy)
+        return mapped(keys, variables, masks, data)
+
+    return train
 
 
 COMBINATIONS = [
@@ -180,35 +194,41 @@ COMBINATIONS = [
 
 
 @pytest.mark.parametrize(("driver", "strategy"), COMBINATIONS[1:])
-def test_drivers_and_strategies_agree_in_float64(driver, strategy, tiny_batch):
+def test_drivers_and_strategies_agree_in_float64(driver, strategy, train_all):
     """50 steps to 1e-10: the drivers compute the same thing, in another order of sums."""
     with jax.enable_x64(True):
-        data = Batch(tiny_batch.x.astype(float), tiny_batch.y)
-        reference, info = train_all(*COMBINATIONS[0], 50, jnp.float64, data)
-        other, other_info = train_all(driver, strategy, 50, jnp.float64, data)
+        reference, info = train_all(*COMBINATIONS[0], 50, "float64")
+        other, other_info = train_all(driver, strategy, 50, "float64")
         for a, b in zip(jax.tree.leaves(reference), jax.tree.leaves(other), strict=True):
             assert a.dtype == jnp.float64
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
         np.testing.assert_allclose(info.loss, other_info.loss, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("driver", "strategy"), COMBINATIONS[1:])
-def test_drivers_and_strategies_agree_in_float32(driver, strategy, tiny_batch):
+# Dispatching threads and loops are compared to the bit below; scanned ones are one program.
+@pytest.mark.parametrize(("driver", "strategy"), [("scan", "vmap"), ("scan", "threads")])
+def test_drivers_and_strategies_agree_in_float32(driver, strategy, train_all):
     """5 steps to 1e-5; later, equal paths part company in float32."""
-    reference, _ = train_all(*COMBINATIONS[0], 5, jnp.float32, tiny_batch)
-    other, _ = train_all(driver, strategy, 5, jnp.float32, tiny_batch)
+    reference, _ = train_all(*COMBINATIONS[0], 5, "float32")
+    other, _ = train_all(driver, strategy, 5, "float32")
     for a, b in zip(jax.tree.leaves(reference), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
-def test_threads_change_no_bit(tiny_batch):
-    one, _ = train_all("dispatch", "threads", 10, jnp.float32, tiny_batch)
-    two, _ = train_all("dispatch", "loop", 10, jnp.float32, tiny_batch)
+def test_threads_change_no_bit(train_all):
+    one, two = (
+        train_all("dispatch", strategy, 5, "float32")[0] for strategy in ("threads", "loop")
+    )
     jax.tree.map(np.testing.assert_array_equal, one, two)
+    with jax.enable_x64(True):
+        one, two = (
+            train_all("dispatch", strategy, 50, "float64")[0] for strategy in ("threads", "loop")
+        )
+        jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
 def test_dispatch_reports_progress_and_compiles_one_step(tiny_batch):
-    model, apply_fn = network("lenet16", 1.0)
+    model, apply_fn = network(MLP)
     traces = []
 
     def counting_apply(variables, x, **kwargs):
@@ -219,7 +239,7 @@ def test_dispatch_reports_progress_and_compiles_one_step(tiny_batch):
     train_fn: Any = make_train_fn(
         counting_apply, make_optimizer(config), config=config, driver="dispatch"
     )
-    variables = model.init(jax.random.key(0), SHAPE)
+    variables = draw(model, 0, SHAPE)
     masks = ones_masks(variables.params)
     seen = []
     report = lambda step, loss: seen.append((step, loss))  # noqa: E731  (one line)
@@ -238,8 +258,8 @@ def test_right_answers_are_counted_exactly(driver, num_examples, tiny_batch, mon
     from imp_rg.imp import evaluate
 
     monkeypatch.setattr(evaluate, "MAX_BATCH", 20)  # several batches, the last one filled up
-    model, apply_fn = network("lenet16", 1.0)
-    variables = model.init(jax.random.key(3), SHAPE)
+    model, apply_fn = network(MLP)
+    variables = draw(model, 3, SHAPE)
     data = Batch(tiny_batch.x[:num_examples], tiny_batch.y[:num_examples])
     logits, _ = apply_fn(variables, data.x, is_training=False)
     expected = int((np.argmax(np.asarray(logits), 1) == np.asarray(data.y)).sum())

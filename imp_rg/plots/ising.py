@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int8
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from imp_rg.blocks import REST
-from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, Frame, percent_ticks
+from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, percent_ticks
 
 COLORS = (SEED, MEASURED, FIT, "#009E73", "#CC79A7")
 MARKERS = ("s", "o", "^", "D", "v")
@@ -45,12 +46,12 @@ def configurations(
                 size = spins.shape[-1]
                 blockings = f"{column} blocking" + "s" * (column != 1)
                 axis.set_title(f"{blockings}\n{size} × {size}")
-        axes[row, 0].set_ylabel(_temperature_text(temperature))
+        axes[row, 0].set_ylabel(_temperature_text(temperature, 1))
     return figure
 
 
 @rc_context(STYLE)
-def exponents(table: Frame) -> Figure:
+def exponents(table: pd.DataFrame) -> Figure:
     """Exponents against the number of operators, one line a blocking, beside the exact value.
 
     Args:
@@ -76,7 +77,7 @@ def exponents(table: Frame) -> Figure:
 
 
 @rc_context(STYLE)
-def coupling_flow(table: Frame, critical: float) -> Figure:
+def coupling_flow(table: pd.DataFrame, critical: float) -> Figure:
     """Nearest and diagonal coupling against each other, and the nearest by blocking level.
 
     Args:
@@ -91,7 +92,7 @@ def coupling_flow(table: Frame, critical: float) -> Figure:
         by_level.errorbar(
             nearest["level"], nearest["coupling"], nearest["error"], color=COLORS[line],
             marker=MARKERS[line], markersize=4, capsize=2,
-            label=_temperature_text(temperature / critical),
+            label=_temperature_text(temperature, critical),
         )  # fmt: skip
     by_level.axhline(0, color="#666666", linestyle=":")
     by_level.xaxis.set_major_locator(FixedLocator(sorted(table["level"].unique())))
@@ -104,11 +105,11 @@ def coupling_flow(table: Frame, critical: float) -> Figure:
 @rc_context(STYLE)
 def rg_beside_imp(
     levels: Sequence[Int8[np.ndarray, "row column"]],
-    binder: Frame,
-    couplings: Frame,
+    binder: pd.DataFrame,
+    couplings: pd.DataFrame,
     critical: float,
-    flow: Frame,
-    metrics: Frame,
+    flow: pd.DataFrame,
+    metrics: pd.DataFrame,
 ) -> Figure:
     """Coarse-graining, an observable and the flow: of the Ising model, and of a pruned network.
 
@@ -143,7 +144,9 @@ def rg_beside_imp(
     return figure
 
 
-def _temperature_text(relative: float) -> str:
+def _temperature_text(temperature: Any, critical: float) -> str:
+    """In units of the critical temperature."""
+    relative = float(temperature) / critical
     return "T = T$_c$" if np.isclose(relative, 1) else f"T = {relative:g} T$_c$"
 
 
@@ -156,14 +159,14 @@ def _draw_spins(axis: Axes, spins: np.ndarray) -> None:
         spine.set_visible(True)
 
 
-def _draw_coupling_plane(axis: Axes, table: Frame, critical: float) -> None:
+def _draw_coupling_plane(axis: Axes, table: pd.DataFrame, critical: float) -> None:
     """Levels as arrows from the bare coupling on."""
     for line, (temperature, rows) in enumerate(table.groupby("temperature")):
         path = rows.pivot(index="level", columns="operator", values="coupling")
         x, y = path["nearest"].to_numpy(), path["diagonal"].to_numpy()
         axis.plot(
             x, y, color=COLORS[line], marker=MARKERS[line], markersize=4, linewidth=0.8,
-            label=_temperature_text(temperature / critical),
+            label=_temperature_text(temperature, critical),
         )  # fmt: skip
         for n in range(len(x) - 1):
             _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), COLORS[line])
@@ -177,7 +180,7 @@ def _arrow(axis: Axes, start: tuple, end: tuple, color: str) -> None:
         axis.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": color})
 
 
-def _draw_magnetisation(axis: Axes, binder: Frame, critical: float) -> None:
+def _draw_magnetisation(axis: Axes, binder: pd.DataFrame, critical: float) -> None:
     """<m^2> at the critical point against the size, with the exact exponent -1/4."""
     at = binder.iloc[(binder["temperature"] - critical).abs().argsort()]
     at = at.groupby("size").first()
@@ -196,7 +199,7 @@ def _draw_magnetisation(axis: Axes, binder: Frame, critical: float) -> None:
     axis.legend()
 
 
-def _draw_shares(axis: Axes, flow: Frame) -> None:
+def _draw_shares(axis: Axes, flow: pd.DataFrame) -> None:
     """Shares of all blocks, stacked, level by level; mean over seeds."""
     order = list(dict.fromkeys(flow["block"]))
     shares = flow.pivot_table(index="level", columns="block", values="magnitude_share")[order]
@@ -213,7 +216,7 @@ def _draw_shares(axis: Axes, flow: Frame) -> None:
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=6, reverse=True)
 
 
-def _draw_error(axis: Axes, metrics: Frame) -> None:
+def _draw_error(axis: Axes, metrics: pd.DataFrame) -> None:
     """Test error against density, seeds thin and their mean bold."""
     errors = 100 - metrics.pivot(index="density", columns="seed", values="test_metric")
     errors = errors.sort_index()
@@ -230,7 +233,7 @@ def _draw_error(axis: Axes, metrics: Frame) -> None:
     axis.set_ylabel("test error (%)")
 
 
-def _draw_block_plane(axis: Axes, flow: Frame) -> None:
+def _draw_block_plane(axis: Axes, flow: pd.DataFrame) -> None:
     """The block that gains most against the one that loses most."""
     listed = flow[flow["block"] != REST]
     shares = listed.pivot_table(index="level", columns="block", values="magnitude_share")

@@ -1,12 +1,13 @@
 """Collapses: curves of several sizes, or networks of several widths and depths, on one curve."""
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from imp_rg.plots.style import STYLE, WIDTH, Frame, percent_ticks
+from imp_rg.plots.style import STYLE, WIDTH, percent_ticks
 from imp_rg.rg.joint_law import joint_error
 
 COLORS = ("#000000", "#E69F00", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
@@ -14,7 +15,7 @@ MARKERS = ("o", "s", "^", "D", "v", "x", "P")
 
 
 @rc_context(STYLE)
-def size_collapse(points: Frame, check: Frame, labels: tuple[str, str]) -> Figure:
+def size_collapse(points: pd.DataFrame, check: pd.DataFrame, labels: tuple[str, str]) -> Figure:
     """Curves of several sizes as measured, and in the coordinates in which they fall together.
 
     Args:
@@ -43,7 +44,7 @@ def size_collapse(points: Frame, check: Frame, labels: tuple[str, str]) -> Figur
 
 
 @rc_context(STYLE)
-def network_collapse(points: Frame, law: Frame) -> Figure:
+def network_collapse(points: pd.DataFrame, law: pd.DataFrame) -> Figure:
     """Errors of all networks against density, and against the invariant with the fitted law.
 
     Colour is width, marker is depth; seeds are faint, their means bold. Zero errors have no place

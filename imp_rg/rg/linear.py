@@ -50,7 +50,7 @@ class LinearFlow:
       num_transitions: Of all seeds together.
       num_parameters: Entries of b and G.
       one_step: Root mean square error of predicting z one level ahead.
-      multi_step: The same for all levels from level 0.
+      multi_step: Error of predicting all levels from level 0.
       one_step_diagonal: `one_step` of the diagonal model.
       multi_step_diagonal: `multi_step` of the diagonal model.
       reasons: Why b and G are not identified, in words; empty if they are.

@@ -152,7 +152,7 @@ def coupling_table(result: PlanResult, temperatures: tuple[float, ...], size: in
     for level, histograms in enumerate(result.bins):
         for i, temperature in enumerate(temperatures):
             found = jackknife(
-                lambda x: ising.renormalised_couplings(x.sum(axis=0)), (histograms[:, i],)
+                lambda x: ising.renormalized_couplings(x.sum(axis=0)), (histograms[:, i],)
             )
             for operator, value, error in zip(
                 ising.FIELD_OPERATORS, found.value, found.error, strict=True

@@ -29,9 +29,9 @@ from imp_rg.plots import language as plots
 from imp_rg.plots.style import save_figure
 from imp_rg.report.columns import Column, number, signed, tabulate
 from imp_rg.report.page import Page, Section
-from imp_rg.report.published_beside import agreement, agreement_text
-from imp_rg.report.words import count_text, decimal_text, percent_text
-from imp_rg.rg.estimate import number_text
+from imp_rg.report.words import count_text, percent_text
+from imp_rg.rg.estimate import decimal_text, number_text
+from imp_rg.runs.agreement import agreement
 from imp_rg.runs.files import read_csv, read_json
 
 MEASURE_NAMES = {
@@ -337,9 +337,7 @@ def kind_sentence(kinds: pd.DataFrame, table: pd.DataFrame) -> str:
 def published_sentence(table: pd.DataFrame, published: pd.DataFrame) -> str:
     """Mean sigma over tasks beside that of the paper's Table 3."""
     ours, theirs = (frame.groupby("block")["sigma"].mean() for frame in (table, published))
-    return (
-        f"Beside the paper's Table 3, means over tasks: {agreement_text(agreement(ours, theirs))}."
-    )
+    return f"Beside the paper's Table 3, means over tasks: {agreement(ours, theirs).text()}."
 
 
 def limits(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 from imp_rg.foreign.bert_variables import find_checkpoint, load_bert, read_config
 from imp_rg.imp.similarity import LayerSimilarity, layer_similarity
 from imp_rg.models.bert import make_bert

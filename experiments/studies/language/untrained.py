@@ -13,9 +13,10 @@ from experiments.studies.language.config import InitConfig
 from experiments.studies.language.findings import kind_of, layer_of, published_frame
 from experiments.studies.language.page import published_sentence
 from imp_rg.flow import FlowTrajectory
-from imp_rg.foreign.nulls import gaussian_flow, pruned_flows
+from imp_rg.foreign.nulls import pruned_flows
 from imp_rg.imp.prune import prune_schedule
 from imp_rg.models.bert import BertModel
+from imp_rg.nulls import gaussian_flow
 from imp_rg.plots.language import init_sigma
 from imp_rg.plots.style import save_figure
 from imp_rg.pytree import leaf_paths, to_flat
