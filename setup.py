@@ -23,6 +23,7 @@ setup(
         "scipy>=1.14",
         "jaxtyping>=0.3",
         "safetensors>=0.5",
+        "filelock>=3.30",
         "pandas>=2.2",
         "scikit-learn>=1.5",
         "matplotlib>=3.9",

@@ -18,40 +18,36 @@ Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Secs. 4 and 5.
 import dataclasses
 import hashlib
 import os
-import shlex
-import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import numpy as np
 import pandas as pd
 import tyro
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from experiments.shell import cli
-from experiments.shell.study import AS_IS
+from experiments.shell.settings import ReadingSettings, settings
+from experiments.shell.study import Study
 from imp_rg.config import PruneConfig, require
-from imp_rg.report import lead_columns, lead_rows, write_report
+from imp_rg.report import write_report
+from imp_rg.report.columns import number, significant, tabulate
 from imp_rg.report.compare_page import write_comparison_report
-from imp_rg.report.paper import (
+from imp_rg.report.lead import lead_frame, lead_table
+from imp_rg.report.paper import AGREEMENT
+from imp_rg.runs import Flow, compare, read
+from imp_rg.runs.comparison_tables import RunEntry, comparison_frame, write_comparison
+from imp_rg.runs.folder import RunFolder
+from imp_rg.runs.paper_tables import (
     NULL_SUFFIX,
     PaperComparison,
     paper_comparison,
     write_paper_comparison,
 )
-from imp_rg.report.words import MISSING
-from imp_rg.runs import Flow, compare, read
-from imp_rg.runs.comparison_tables import RunEntry, comparison_frame, write_comparison
-from imp_rg.runs.files import write_json
-from imp_rg.runs.folder import RunFolder, describe_environment
 from imp_rg.runs.save import write_flow
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+@settings
+class Config(ReadingSettings):
     """Reads pruning runs from their checkpoints and compares them.
 
     Attributes:
@@ -62,9 +58,6 @@ class Config:
       against: Published tables to put beside the runs: paper.
       levels: Last level of the one-shot flow of a single checkpoint.
       prune_fraction: Share of the remaining weights that each level of that flow removes.
-      ci_level: Coverage of the intervals over seeds.
-      out: Folder of the results; by default below runs/analyse.
-      fresh: Throw away what that folder holds.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
@@ -72,54 +65,46 @@ class Config:
     against: Literal["paper"] | None = None
     levels: int = 12
     prune_fraction: float = 0.2
-    ci_level: float = 0.95
-    out: Path | None = None
-    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
     def __post_init__(self):
         require(self.levels >= 1, "levels", "must be at least 1", self.levels)
-        require(0 < self.ci_level < 1, "ci_level", "must lie in (0, 1)", self.ci_level)
+        super().__post_init__()
 
 
 def run(config: Config) -> Path:
     """Reads, measures, compares; returns the folder of the results."""
     require(len(config.runs) > 0, "runs", "give at least one folder or checkpoint", "none")
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    began = time.monotonic()
+    study = Study("analyse")
     out = config.out or _default_folder(config)
     names = _run_names(config.runs)
-    is_several = len(names) > 1
-    if is_several:
-        _open_folder(config, out, names)
-    folders = [out / name if is_several else out for name in names]
+    folder = _open_folder(config, out, names) if len(names) > 1 else None
     flows = [
-        _analyse_one(config, path, name, folder, console)
-        for path, name, folder in zip(config.runs, names, folders, strict=True)
+        _analyse_one(config, path, name, out / name if folder else out, study)
+        for path, name in zip(config.runs, names, strict=True)
     ]
-    if is_several:
+    if folder:
         comparison = compare(flows, ci_level=config.ci_level)
         write_comparison(out, comparison, [_entry(flow) for flow in flows])
-        _print_pairs(comparison_frame(comparison), console)
+        study.table(tabulate(comparison_frame(comparison), PAIRS))
     if config.against == "paper":
         beside = [_beside_paper(config, flow) for flow in flows]
         write_paper_comparison(out, beside)
-        _print_paper(beside, console)
-    if is_several:
-        environment = describe_environment(command=_command(), seconds=time.monotonic() - began)
-        write_json(out / "environment.json", environment | {"finished": True})
-        console.print(f"comparison: {write_comparison_report(out)}", **AS_IS)
+        study.table(_paper_table(beside))
+    if folder:
+        study.describe(folder)
+        study.say(f"comparison: {write_comparison_report(out)}")
     return out
 
 
-def _analyse_one(config: Config, path: Path, name: str, folder: Path, console: Console) -> Flow:
+def _analyse_one(config: Config, path: Path, name: str, folder: Path, study: Study) -> Flow:
     """Measures one run and writes its folder and page."""
     began = time.monotonic()
-    flow = dataclasses.replace(_read(config, path, console), name=name)
+    flow = dataclasses.replace(_read(config, path, study), name=name)
     write_flow(
         flow,
         folder,
         ci_level=config.ci_level,
-        command=_command(),
+        command=study.command,
         seconds=time.monotonic() - began,
         fresh=config.fresh,
     )
@@ -127,16 +112,14 @@ def _analyse_one(config: Config, path: Path, name: str, folder: Path, console: C
     if beside is not None and len(beside.rows):
         write_paper_comparison(folder, [beside])
     page = write_report(folder)
-    _print_lead(config, flow, console)
-    console.print(f"report: {page}", **AS_IS)
+    spectrum = flow.spectrum_frame(ci_level=config.ci_level)
+    denominator = flow.settings.get("denominator", "prunable")
+    study.table(lead_table(lead_frame(spectrum, denominator=denominator)))
+    study.say(f"report: {page}")
     return flow
 
 
-def _command() -> str:
-    return shlex.join(["python", "-m", "experiments.analyse", *sys.argv[1:]])
-
-
-def _open_folder(config: Config, out: Path, names: list[str]) -> None:
+def _open_folder(config: Config, out: Path, names: list[str]) -> RunFolder:
     """Takes the folder of a comparison, unless it holds something else."""
     settings = {
         "runs": dict(zip(names, map(str, config.runs), strict=True)),
@@ -145,7 +128,7 @@ def _open_folder(config: Config, out: Path, names: list[str]) -> None:
         "ci_level": config.ci_level,
         "is_comparison": True,
     }
-    RunFolder(out, settings, fresh=config.fresh)
+    return RunFolder(out, settings, fresh=config.fresh)
 
 
 def _entry(flow: Flow) -> RunEntry:
@@ -163,22 +146,15 @@ def _entry(flow: Flow) -> RunEntry:
     )
 
 
-def _print_pairs(pairs: pd.DataFrame, console: Console) -> None:
-    table = Table("runs", "measure", "distance", "p (smallest possible)", "p, Holm", "verdict")
-    for row in pairs.to_dict("records"):
-        table.add_row(
-            f"{row['run_a']}, {row['run_b']}",
-            row["measure"],
-            _or_dash(row["distance"], ".3f"),
-            f"{_or_dash(row['p'], '.3g')} ({_or_dash(row['p_smallest'], '.3g')})",
-            _or_dash(row["p_holm"], ".3g"),
-            row["verdict"],
-        )
-    console.print(table)
-
-
-def _or_dash(value: float, form: str) -> str:
-    return MISSING if np.isnan(value) else format(value, form)
+PAIRS = {
+    "runs": lambda row: f"{row['run_a']}, {row['run_b']}",
+    "measure": "measure",
+    "distance": number("distance"),
+    "p": significant("p", 3),
+    "smallest possible": significant("p_smallest", 3),
+    "p, Holm": significant("p_holm", 3),
+    "verdict": "verdict",
+}
 
 
 def _beside_paper(config: Config, flow: Flow) -> PaperComparison:
@@ -186,40 +162,20 @@ def _beside_paper(config: Config, flow: Flow) -> PaperComparison:
     return paper_comparison(spectrum, run=flow.name, density=flow.trajectory.density.tolist())
 
 
-def _print_paper(beside: list[PaperComparison], console: Console) -> None:
+def _paper_table(beside: list[PaperComparison]) -> pd.DataFrame:
     """Trained weights and the nulls beside each published row."""
-    table = Table("run", "measured", "published", "same sign", "rank correlation", "rms distance")
-    for rows in (comparison.rows for comparison in beside if len(comparison.rows)):
-        of_interest = rows["point"].eq("trained") | rows["point"].str.endswith(NULL_SUFFIX)
-        for row in rows[of_interest & rows["denominator"].eq("prunable")].to_dict("records"):
-            table.add_row(
-                row["run"],
-                row["point"],
-                f"{row['source']}, {row['row']}",
-                f"{row['num_same_sign']} of {row['num_blocks']}",
-                f"{row['rank_correlation']:.2f}",
-                f"{row['rms']:.3f}",
-            )
-    console.print(table)
+    rows = pd.concat([comparison.rows for comparison in beside if len(comparison.rows)])
+    of_interest = rows["point"].eq("trained") | rows["point"].str.endswith(NULL_SUFFIX)
+    return tabulate(rows[of_interest & rows["denominator"].eq("prunable")], AGREEMENT)
 
 
-def _read(config: Config, path: Path, console: Console) -> Flow:
+def _read(config: Config, path: Path, study: Study) -> Flow:
     """Reads one run; shows what is being read, and says what was recognised."""
-    bars = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-    with bars:
-        task = bars.add_task(f"{path}: opening")
+    with study.console.status(f"{path}: opening") as status:
 
         def on_level(seed: str, level: int) -> None:
-            if cli.interrupted.is_set():
-                raise KeyboardInterrupt
-            bars.update(task, description=f"{path}: seed {seed}, level {level}")
+            cli.stop_if_asked()
+            status.update(f"{path}: seed {seed}, level {level}")
 
         flow = read(
             path,
@@ -229,7 +185,7 @@ def _read(config: Config, path: Path, console: Console) -> Flow:
             observe=True,
             on_level=on_level,
         )
-    console.print(_headline(path, flow), **AS_IS)
+    study.say(_headline(path, flow))
     return flow
 
 
@@ -245,14 +201,6 @@ def _headline(path: Path, flow: Flow) -> str:
         f"{flow.settings.get('blocks')}: {blocks.num_listed} · "
         f"{sum(blocks.sizes):,} prunable weights{aside}"
     )
-
-
-def _print_lead(config: Config, flow: Flow, console: Console) -> None:
-    spectrum = flow.spectrum_frame(ci_level=config.ci_level)
-    table = Table(*lead_columns(spectrum))
-    for row in lead_rows(spectrum, denominator=flow.settings.get("denominator", "prunable")):
-        table.add_row(*row.cells)
-    console.print(table)
 
 
 def _run_names(paths: tuple[Path, ...]) -> list[str]:

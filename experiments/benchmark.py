@@ -48,159 +48,52 @@ oneDNN in blocked layouts; the rest is passes over activations (batch norm, ReLU
 import dataclasses
 import functools
 import os
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
-
-from rich.console import Console
 
 from experiments.shell import cli
-from experiments.studies.benchmark.cases import (
-    LEAF_SHAPES,
-    Shapes,
-    StepSetup,
-    flow_cases,
-    prune_cases,
-    step_cases,
-)
-from experiments.studies.benchmark.language import EncoderSetup, encoder_cases, language_words
+from experiments.shell.study import Study
+from experiments.studies.benchmark.cases import flow_cases, prune_cases, step_cases
+from experiments.studies.benchmark.config import PRESETS, Config
+from experiments.studies.benchmark.findings import aims, tables
+from experiments.studies.benchmark.language import encoder_cases
 from experiments.studies.benchmark.pytorch import is_available
 from experiments.studies.benchmark.report import (
     Results,
-    aims,
     describe_machine,
-    print_results,
+    result_tables,
     write_results,
 )
-from experiments.studies.benchmark.roofline import TINY_PROBE
 from experiments.studies.benchmark.rows import Case, Ratio, Row, measure
-from experiments.studies.benchmark.vision import VisionSetup, networks, vision_cases
-from experiments.studies.benchmark.vision_tables import vision_tables, vision_words
-from imp_rg.config import require
-from imp_rg.models.bert_config import BertConfig
-
-Part = Literal["steps", "vision", "language", "pruning", "reduction"]
-Preset = Literal["smoke", "default"]
+from experiments.studies.benchmark.vision import vision_cases
 
 Group = Callable[[], AbstractContextManager[list[Case]]]
 """Sets up what is measured in turn, and forgets it."""
 
-RESNET_8 = StepSetup(
-    model="resnet14", input_shape=(8, 8, 1), batch_size=64, policy="none", num_steps=20
-)
-RESNET_32 = StepSetup(
-    model="resnet20", input_shape=(32, 32, 3), batch_size=128, policy="flip_crop", num_steps=3
-)
-LENET = StepSetup(
-    model="lenet300-100", input_shape=(28, 28, 1), batch_size=64, policy="none", num_steps=100
-)
-TINY_RESNET = dataclasses.replace(RESNET_8, width=0.25, batch_size=8, num_steps=2)
-TINY_LENET = dataclasses.replace(
-    LENET, model="lenet8", input_shape=(4, 4, 1), batch_size=8, num_steps=2
-)
-MINILM_SIZES = BertConfig(width=384, num_layers=6, intermediate_width=1536)
-MINILM = tuple(
-    EncoderSetup(encoder="MiniLM-like", config=MINILM_SIZES, length=length) for length in (64, 128)
-)
-TINY_ENCODER = EncoderSetup(
-    encoder="tiny encoder",
-    config=BertConfig(num_words=30, width=8, num_layers=1, num_heads=2, intermediate_width=16),
-    batch_size=4,
-    length=6,
-    probe=TINY_PROBE,
-)
-TINY_VISION = VisionSetup(
-    model="resnet14",
-    width=0.25,
-    input_shape=(8, 8, 3),
-    batch_size=8,
-    policy="flip_crop",
-    num_steps=1,
-    level_steps=100,
-    replicates=(1, 2),
-    has_alternatives=False,
-    probe=TINY_PROBE,
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Measures training steps, pruning and the flow on this machine.
-
-    Attributes:
-      preset: Real sizes, or tiny ones to see whether it runs.
-      repeats: Alternating repetitions after one call that compiles.
-      seeds: Numbers of seeds to measure.
-      only: Parts to measure.
-      thorough: Also prune the largest network by the route this backend does not use.
-      out: Folder of benchmark.json, benchmark.md and CSVs; written anew.
-    """
-
-    preset: Preset = "default"
-    repeats: int = 7
-    seeds: tuple[int, ...] = (1, 2, 3)
-    only: tuple[Part, ...] = ("steps", "vision", "language", "pruning", "reduction")
-    thorough: bool = False
-    out: Path = Path("runs/benchmark")
-
-    def __post_init__(self):
-        require(self.repeats >= 1, "repeats", "must be at least 1", self.repeats)
-        is_valid = len(self.seeds) > 0 and min(self.seeds) >= 1
-        require(is_valid, "seeds", "must be numbers of at least 1", self.seeds)
-        require(len(self.only) > 0, "only", "must name a part", self.only)
-
-    @property
-    def setups(self) -> tuple[StepSetup, ...]:
-        """Networks whose steps are measured."""
-        is_smoke = self.preset == "smoke"
-        return (TINY_RESNET, TINY_LENET) if is_smoke else (RESNET_8, RESNET_32, LENET)
-
-    @property
-    def encoders(self) -> tuple[EncoderSetup, ...]:
-        """Encoders whose steps are measured, the longest inputs last."""
-        return (TINY_ENCODER,) if self.preset == "smoke" else MINILM
-
-    @property
-    def networks(self) -> tuple[VisionSetup, ...]:
-        """Vision networks whose steps are measured, of sizes fit for the device."""
-        return (TINY_VISION,) if self.preset == "smoke" else networks()
-
-    @property
-    def shapes(self) -> dict[str, Shapes]:
-        """Leaf shapes of the networks that are pruned, by name, the largest last."""
-        return {"tiny": [(3, 3, 16, 16)] * 4} if self.preset == "smoke" else LEAF_SHAPES
-
-
-PRESETS = {"smoke": Config(preset="smoke", repeats=1, seeds=(1, 2)), "default": Config()}
-
 
 def run(config: Config) -> Path:
     """Measures and reports; returns the folder of the results."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    machine = describe_machine()
-    console.print(" · ".join(f"{key} {value}" for key, value in machine.items()), highlight=False)
+    study = Study("benchmark")
     rows: list[Row] = []
     ratios: list[Ratio] = []
-    results = Results(machine=machine, rows=rows, ratios=ratios, words=[], tables={})
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False)
-
-    for name, prepare in _groups(config, say).items():
-        say(f"{name}: compiling and measuring")
+    results = Results(machine=describe_machine(), rows=rows, ratios=ratios)
+    study.say(" · ".join(f"{key} {value}" for key, value in results.machine.items()))
+    for name, prepare in _groups(config, study.say).items():
+        study.say(f"{name}: compiling and measuring")
         with prepare() as cases:
-            new_rows, new_ratios = measure(cases, repeats=config.repeats, say=say)
+            new_rows, new_ratios = measure(cases, repeats=config.repeats, say=study.say)
         rows += new_rows
         ratios += new_ratios
-        words = aims(rows, ratios) + vision_words(rows, ratios, config.networks)
-        words += language_words(rows, config.encoders, BertConfig())
-        tables = vision_tables(rows, config.networks)
-        results = dataclasses.replace(results, words=words, tables=tables)
+        results = dataclasses.replace(
+            results,
+            aims=aims(rows, ratios, config.networks, config.encoders),
+            tables=tables(rows, config.networks, config.encoders),
+        )
         write_results(config.out, results)
-    print_results(results, console)
-    say(f"written to {config.out}: benchmark.json, benchmark.md and tables as CSV")
+    for title, table in result_tables(results).items():
+        study.table(table, title)
+    study.say(f"written to {config.out}: benchmark.json, benchmark.md and tables as CSV")
     return config.out
 
 

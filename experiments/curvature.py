@@ -13,29 +13,24 @@ Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 3.1; Frankle et al., a
 """
 
 import dataclasses
-import shlex
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pandas as pd
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from experiments.evaluate import check_images, normalisation
 from experiments.shell import cli
-from experiments.shell.study import AS_IS
-from imp_rg import data
+from experiments.shell.settings import FolderSettings, identity, settings
+from experiments.shell.study import Study
+from experiments.trunk.checkpoint import CheckpointSettings, load_network
 from imp_rg.config import require
 from imp_rg.foreign.layout import RunLayout, find_levels
 from imp_rg.foreign.network import open_network
 from imp_rg.foreign.tensors import open_tensors
-from imp_rg.foreign.variables import infer_model, to_variables
+from imp_rg.foreign.variables import to_variables
 from imp_rg.imp.connectivity import linear_path
 from imp_rg.imp.hessian import (
     GradientEnergy,
@@ -47,53 +42,36 @@ from imp_rg.imp.hessian import (
 )
 from imp_rg.models import Model
 from imp_rg.pytree import leaf_paths, matches, ones_masks
-from imp_rg.runs.files import write_csv, write_json
-from imp_rg.runs.folder import RunFolder, describe_environment
+from imp_rg.runs.files import write_csv
+from imp_rg.runs.folder import RunFolder
 from imp_rg.types import ApplyFn, Batch, Masks, Variables
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+@settings
+class Config(CheckpointSettings, FolderSettings):
     """Curvature, gradient energy and barriers of a pruning run.
 
     Attributes:
       levels: Folder of checkpoints, one file a level; several seeds as sub-folders.
-      model: Name of the network, such as resnet20.
-      shortcut: Where a residual block changes shape; auto reads it off the checkpoint.
-      dataset: digits, npz:PATH, or a TensorFlow Datasets name.
-      data_dir: Where prepared TensorFlow Datasets lie.
-      mean: Of each channel as used in training, on the 0 to 1 scale; by default of the data.
-      std: Likewise.
       num_examples: Training examples over which the loss is a mean, the first ones.
       top: Number of eigenvalues.
       probes: Random probes of the trace.
-      out: Folder of the results; by default below runs/curvature.
-      fresh: Throw away what that folder holds.
     """
 
     levels: tyro.conf.Positional[Path]
-    model: str
-    shortcut: Literal["auto", "projection", "pad"] = "auto"
-    dataset: str = "digits"
-    data_dir: Path | None = None
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
     num_examples: int = 1000
     top: int = 10
     probes: int = 30
-    out: Path | None = None
-    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
     def __post_init__(self):
+        super().__post_init__()
         require(self.num_examples >= 1, "num_examples", "must be at least 1", self.num_examples)
         require(self.top >= 1, "top", "must be at least 1", self.top)
         require(self.probes >= 2, "probes", "must be at least 2", self.probes)
-        same = len(self.mean) == len(self.std)
-        require(same, "std", f"must have as many values as mean = {self.mean}", self.std)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
+class Problem:
     """A network as a function, with the data that its loss is a mean over."""
 
     model: Model
@@ -117,67 +95,61 @@ class Task:
 
 def run(config: Config) -> Path:
     """Measures every level of every seed; returns the folder of the table."""
-    began = time.monotonic()
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    study = Study("curvature")
     layout = find_levels(config.levels)
-    task = _make_task(config, layout)
-    settings = {k: _plain(v) for k, v in dataclasses.asdict(config).items() if k not in DROPPED}
+    problem = _make_problem(config, layout)
     name = f"{config.levels.resolve().parent.name}-{config.model}"
-    folder = RunFolder(config.out or Path("runs/curvature") / name, settings, fresh=config.fresh)
+    path = config.out or Path("runs/curvature") / name
+    folder = RunFolder(path, _settings(config), fresh=config.fresh)
     rows = []
     for i, seed in enumerate(layout.seeds):
-        for row in _measure_seed(config, task, layout, i):
-            if cli.interrupted.is_set():
-                raise KeyboardInterrupt
+        for row in _measure_seed(config, problem, layout, i):
+            cli.stop_if_asked()
             rows.append({"seed": seed, **row})
             if row["quantity"] == "eigenvalue1":
-                console.print(_line(rows[-1]), **AS_IS)
+                study.say(_line(rows[-1]))
         write_csv(folder.path / "curvature.csv", pd.DataFrame(rows))
-    command = shlex.join(["python", "-m", "experiments.curvature", *sys.argv[1:]])
-    environment = describe_environment(command=command, seconds=time.monotonic() - began)
-    write_json(folder.environment, environment | {"finished": True})
-    _print_table(pd.DataFrame(rows), console)
-    console.print(f"table: {folder.path / 'curvature.csv'}", **AS_IS)
+    study.describe(folder)
+    study.table(_lead_table(pd.DataFrame(rows)))
+    study.say(f"table: {folder.path / 'curvature.csv'}")
     return folder.path
 
 
-DROPPED = ("out", "fresh")
+def _settings(config: Config) -> dict[str, Any]:
+    """Settings of the folder, whose paths stand as they were given."""
+    paths = {name: getattr(config, name) for name in ("levels", "data_dir")}
+    given = {name: None if path is None else str(path) for name, path in paths.items()}
+    return identity(config) | given
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
-
-
-def _make_task(config: Config, layout: RunLayout) -> Task:
-    images = data.load(config.dataset, data_dir=config.data_dir)
-    shortcut = None if config.shortcut == "auto" else config.shortcut
-    network = open_network(open_tensors(layout.levels[0][0].weights))
-    model = infer_model(network, config.model, num_classes=images.num_classes, shortcut=shortcut)
-    check_images(model, to_variables(network, model), images)
+def _make_problem(config: Config, layout: RunLayout) -> Problem:
+    loaded = load_network(config, open_network(open_tensors(layout.levels[0][0].weights)))
     part = slice(config.num_examples)
-    return Task(
-        model=model,
-        apply_fn=model.make_apply_fn(*normalisation(images, config.mean, config.std)),
-        batch=Batch(jnp.asarray(images.x_train[part]), jnp.asarray(images.y_train[part])),
+    return Problem(
+        model=loaded.model,
+        apply_fn=loaded.apply_fn,
+        batch=Batch(
+            *(jnp.asarray(x[part]) for x in (loaded.images.x_train, loaded.images.y_train))
+        ),
     )
 
 
 def _measure_seed(
-    config: Config, task: Task, layout: RunLayout, seed: int
+    config: Config, problem: Problem, layout: RunLayout, seed: int
 ) -> Iterator[dict[str, Any]]:
     """One row a level and quantity; what needs rewind weights is left out without."""
     rewind = layout.rewind[seed]
     at_rewind = None
     if rewind is not None:
-        variables = task.load(rewind, None)
-        everything = task.prunable(ones_masks(variables.params))
-        at_rewind = make_curvature(task.apply_fn, variables, task.batch, everything)
+        variables = problem.load(rewind, None)
+        everything = problem.prunable(ones_masks(variables.params))
+        at_rewind = make_curvature(problem.apply_fn, variables, problem.batch, everything)
         top_at_rewind = top_eigenpairs(at_rewind, config.top)
     before = None
     for level, files in enumerate(layout.levels[seed]):
-        here = task.load(files.weights, files.masks)
-        kept = task.survivors(here)
-        curvature = make_curvature(task.apply_fn, here, task.batch, kept)
+        here = problem.load(files.weights, files.masks)
+        kept = problem.survivors(here)
+        curvature = make_curvature(problem.apply_fn, here, problem.batch, kept)
         top = top_eigenpairs(curvature, config.top)
         trace = hessian_trace(jax.random.key(level), curvature, num_probes=config.probes)
         values = {f"eigenvalue{k + 1}": value for k, value in enumerate(top.eigenvalues)}
@@ -186,7 +158,7 @@ def _measure_seed(
         if at_rewind is not None:
             values |= _energy(gradient_energy(at_rewind, top_at_rewind, kept))
         if before is not None:
-            line = linear_path(task.apply_fn, before, here, task.batch)
+            line = linear_path(problem.apply_fn, before, here, problem.batch)
             values |= {"loss_barrier": line.loss_barrier, "error_barrier": line.error_barrier}
         before = here
         for name, value in values.items():
@@ -205,16 +177,13 @@ def _line(row: dict[str, Any]) -> str:
     return f"seed {row['seed']}, level {row['level']}: {row['quantity']} {row['value']:.4g}"
 
 
-def _print_table(rows: pd.DataFrame, console: Console) -> None:
-    """Mean over seeds of what leads, by level."""
-    columns = ["eigenvalue1", "trace", "rewind_kept_of_weights", "rewind_kept_of_top"]
-    columns += ["loss_barrier"]
+def _lead_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds of what leads, by level, as text."""
+    leading = ["eigenvalue1", "trace", "rewind_kept_of_weights", "rewind_kept_of_top"]
+    leading += ["loss_barrier"]
     means = rows.groupby(["level", "quantity"])["value"].mean().unstack()
-    columns = [name for name in columns if name in means]
-    table = Table("level", *columns)
-    for level, row in means.iterrows():
-        table.add_row(str(level), *(f"{row[name]:.4g}" for name in columns))
-    console.print(table)
+    shown = means[[name for name in leading if name in means]]
+    return shown.map("{:.4g}".format).reset_index().astype({"level": str})
 
 
 PRESETS = {"default": Config(levels=tyro.MISSING, model=tyro.MISSING)}

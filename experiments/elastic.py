@@ -13,121 +13,94 @@ asks whether the mismatch of sigma between source and target predicts what a mov
 
 The default takes about 40 minutes on 2 CPU cores (estimated from its CPU time) and 2 GB. By the
 default maps 15 of 22 tickets that count come within the margin of the target's own ticket. The
-mismatch of sigma orders the losses of 13 ways between depths with a rank correlation of +0.11, the
-ratio of depths alone with +0.30: too few to tell the two apart.
+mismatch of sigma orders the losses of 13 routes between depths with a rank correlation of +0.11,
+the ratio of depths alone with +0.30: too few to tell the two apart.
 
 An estimate of the time is printed first. Every depth has a run folder of its own below the output,
-and every training of a moved ticket is a row of cells.csv: the same command continues an unfinished
+and every training of a moved ticket is rows of cells.csv: the same command continues an unfinished
 experiment, further depths, maps or densities add to a finished one.
 
 Source: Chen et al., "The Elastic Lottery Ticket Hypothesis", arXiv:2103.16547; Redman, Chen, Wang,
 Dogra, arXiv:2110.03210, Sec. 5.3 and Tables 4 to 6.
 """
 
-import dataclasses
-import shlex
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-
-from experiments import imp_flow
 from experiments.shell import cli
 from experiments.shell.device import use_device
-from experiments.shell.study import AS_IS, duration_text
-from experiments.studies.elastic.cells import (
-    Cell,
-    levels_at,
-    missing_cells,
-    plan_cells,
-    train_cells,
-)
+from experiments.shell.study import Study
+from experiments.studies.elastic import run as trainings
 from experiments.studies.elastic.config import PRESETS, Config
-from experiments.studies.elastic.page import report
-from experiments.trunk.assemble import Setup, estimate_seconds, prepare
+from experiments.studies.elastic.findings import write_findings
+from experiments.studies.elastic.page import make_page
+from experiments.studies.elastic.run import Training
+from experiments.trunk import several
+from experiments.trunk.assemble import Setup
 from experiments.trunk.config import Config as RunConfig
-from imp_rg.runs.files import read_csv, write_json
-from imp_rg.runs.folder import RunFolder, config_hash, describe_runs, has_finished
+from imp_rg.runs.folder import RunFolder
 
 
 def run(config: Config) -> Path:
     """Runs what is missing, then reports; returns the folder of the results."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    settings = _settings(config)
-    path = config.out or _default_folder(settings)
-    run_configs = {depth: config.source_run(depth, path) for depth in config.depths}
-    use_device(run_configs[config.depths[0]])
+    study = Study("elastic")
+    use_device(config)
+    settings = config.shared_settings()
+    path = config.out or study.default_folder(Path(config.dataset).stem, settings=settings)
     # Before anything is written: a wrong setting leaves no folder behind.
     routes = config.routes()
-    setups = {depth: prepare(own, Console(quiet=True)) for depth, own in run_configs.items()}
-    levels = {depth: levels_at(config.densities, setups[depth], depth) for depth in config.depths}
-    cells = plan_cells(routes, levels)
-    folder = RunFolder(path, settings, fresh=config.fresh).path
-    if config.fresh:
-        (folder / "cells.csv").unlink(missing_ok=True)
-    missing = missing_cells(cells, folder / "cells.csv")
-    _print_estimate(config, run_configs, setups, cells, missing, console)
-    runs = {}
-    for depth, run_config in run_configs.items():
-        console.print(f"ResNet-{depth}", **AS_IS)
-        runs[depth] = imp_flow.run(run_config)
-    seeds = run_configs[config.depths[0]].seed_list
-    train_cells(cells, setups=setups, runs=runs, seeds=seeds, folder=folder, console=console)
-    _describe(folder, runs)
-    page = report(config, folder, runs, cells, console)
-    console.print(f"report: {page}", **AS_IS)
-    return folder
+    configs = {depth: config.source_run(depth, path) for depth in config.depths}
+    setups = several.prepare_all(configs)
+    levels = {
+        depth: trainings.levels_at(config.densities, setups[depth], depth)
+        for depth in config.depths
+    }
+    planned = trainings.plan_trainings(routes, levels)
+    folder = RunFolder(path, settings, fresh=config.fresh)
+    seeds = configs[config.depths[0]].seed_list
+    ledger = trainings.open_ledger(path, seeds, fresh=config.fresh)
+    missing = [training for training in planned if training.key not in ledger]
+    _announce(study, configs, setups, missing, num_planned=len(planned))
+    runs = several.run_all(configs, study, title=lambda depth: f"ResNet-{depth}")
+    seconds = trainings.train_all(
+        missing,
+        ledger,
+        path,
+        setups=setups,
+        runs=runs,
+        seeds=seeds,
+        study=study,
+        fresh=config.fresh,
+    )
+    study.describe(folder, seconds=several.seconds_of_runs(runs) + seconds)
+    write_findings(config, path, planned)
+    return study.report(make_page(path), path)
 
 
-def _print_estimate(
-    config: Config,
-    runs: Mapping[int, RunConfig],
+def _announce(
+    study: Study,
+    configs: Mapping[int, RunConfig],
     setups: Mapping[int, Setup],
-    cells: list[Cell],
-    missing: list[Cell],
-    console: Console,
+    missing: Sequence[Training],
+    *,
+    num_planned: int,
 ) -> None:
-    """Says how long the missing runs and cells will take, from a few steps of each depth."""
-    left = [d for d, run in runs.items() if run.fresh or not (run.out and has_finished(run.out))]
+    """Says how long the missing runs and trainings will take, from a few steps of each depth."""
+    left = several.missing(configs)
     if not left and not missing:
         return
-    console.print(
-        f"{len(left)} of {len(runs)} networks and {len(missing)} of {len(cells)} cells to train; "
-        "timing them",
-        **AS_IS,
+    study.say(
+        f"{len(left)} of {len(configs)} networks and {len(missing)} of {num_planned} trainings of "
+        "moved tickets are missing; timing them"
     )
-    train = config.train
-    num_steps = train.num_steps - train.first_step
-    whole = train.rewind_step + (config.levels + 1) * num_steps
-    of_run = {depth: estimate_seconds(run, setups[depth]) for depth, run in runs.items()}
-    seconds = sum(of_run[depth] for depth in left)
-    seconds += sum(of_run[cell.route.target_depth] * num_steps / whole for cell in missing)
-    console.print(f"about {duration_text(seconds)} at the speed of the first steps", **AS_IS)
-
-
-def _describe(folder: Path, runs: Mapping[int, Path]) -> None:
-    """Versions, device and time of all runs and cells, in however many starts."""
-    command = shlex.join(["python", "-m", "experiments.elastic", *sys.argv[1:]])
-    environment = describe_runs(runs.values(), command=command)
-    environment["seconds"] += round(float(read_csv(folder / "timing.csv")["seconds"].sum()), 1)
-    write_json(folder / "environment.json", environment)
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    """What all depths and cells share, flat and in JSON types; others can be added later."""
-    flat = dataclasses.asdict(config)
-    flat |= flat.pop("prune") | flat.pop("train")
-    for name in ("out", "fresh", "preset", "depths", "densities", "map", "sigma_levels"):
-        del flat[name]
-    flat["data_dir"] = None if config.data_dir is None else str(config.data_dir.absolute())
-    return flat | {"experiment": "elastic"}
-
-
-def _default_folder(settings: dict[str, Any]) -> Path:
-    name = f"{Path(settings['dataset']).stem}-{config_hash(settings)}"
-    return Path("runs") / "elastic" / name
+    targets = [training.route.target_depth for training in missing]
+    timed = {depth: run for depth, run in configs.items() if depth in {*left, *targets}}
+    seconds = several.estimate_all(timed, setups)
+    shared = next(iter(configs.values()))
+    num_steps = shared.train.num_steps - shared.train.first_step
+    whole = shared.train.rewind_step + (shared.levels + 1) * num_steps
+    of_trainings = sum(seconds[depth] * num_steps / whole for depth in targets)
+    study.announce(sum(seconds[depth] for depth in left) + of_trainings)
 
 
 if __name__ == "__main__":
@@ -135,5 +108,5 @@ if __name__ == "__main__":
         run,
         PRESETS,
         prog="python -m experiments.elastic",
-        when_stopped="finished levels and cells are saved, the same command goes on from there",
+        when_stopped="finished levels and trainings are saved, the same command goes on from there",
     )

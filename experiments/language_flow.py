@@ -15,72 +15,66 @@ Source: Redman, Chen, Wang, Dogra, arXiv:2110.03210, Sec. 5.2 and Table 3; recip
 arXiv:2007.12223.
 """
 
-import dataclasses
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from experiments.shell import cli
 from experiments.shell.device import use_device
-from experiments.shell.study import AS_IS, duration_text
-from experiments.studies.language import page
+from experiments.shell.study import Study
 from experiments.studies.language.assemble import (
     estimate_seconds,
     load_texts,
     prepare,
     resolved_settings,
 )
-from experiments.studies.language.config import OMITTED, PRESETS, Config
+from experiments.studies.language.config import PRESETS, Config
+from experiments.studies.language.findings import read_tasks, write_tables
+from experiments.studies.language.page import make_page, table3
 from experiments.studies.language.similarity import record_similarity
-from experiments.trunk import run as imp_run
+from experiments.trunk import run as trunk
 from experiments.trunk.assemble import headline
 from imp_rg.data.text import TextData
-from imp_rg.runs.files import read_json, write_json
-from imp_rg.runs.folder import RunFolder, config_hash, has_finished
+from imp_rg.runs.files import read_csv, read_json, write_json
+from imp_rg.runs.folder import RunFolder, has_finished
 
 
 def run(config: Config) -> Path:
     """Runs or continues the experiment; returns the folder of its run folders."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    use_device(config.level_config(config.task_list[0], num_steps=1))
+    use_device(config)
+    study = Study("language_flow")
     texts = load_texts(config)
-    out = config.out or _default_folder(config)
+    stem, settings = Path(config.checkpoint).name, config.folder_settings()
+    out = config.out or study.default_folder(stem, settings=settings)
     waiting = [text for text in texts if config.fresh or not has_finished(out / text.task.name)]
     for text in texts:
         is_first = text in waiting[:1]
-        _run_task(config, text, out, console, announced=waiting if is_first else [])
+        _run_task(config, text, out, study, announced=waiting if is_first else [])
     _list_tasks(texts, out)
-    page.report(out, console)
-    return out
+    return report(out, study)
 
 
 def _run_task(
-    config: Config, text: TextData, out: Path, console: Console, *, announced: Sequence[TextData]
+    config: Config, text: TextData, out: Path, study: Study, *, announced: Sequence[TextData]
 ) -> None:
     """Runs or continues one task in a run folder of its own.
 
     Before the first task that has to be run, the time of all that are left is `announced`.
     """
     began = time.monotonic()
-    setup = prepare(config, text, console)
+    setup = prepare(config, text, study.console)
     level_config = config.level_config(text.task, num_steps=setup.about["level_steps"])
-    console.print(headline(level_config, setup), **AS_IS)
+    study.say(headline(level_config, setup))
     settings = resolved_settings(config, text, setup)
     folder = RunFolder(out / text.task.name, settings, fresh=config.fresh)
-    if imp_run.is_finished(folder):
-        console.print("already finished; reporting again")
-    else:
+
+    def announce() -> None:
         if announced:
-            needed = duration_text(estimate_seconds(config, announced, setup))
-            console.print(f"about {needed} for all levels of all tasks", highlight=False)
-        command = shlex.join(["python", "-m", "experiments.language_flow", *sys.argv[1:]])
-        imp_run.run_levels(level_config, setup, folder, console, command=command, began=began)
+            seconds = estimate_seconds(config, announced, setup)
+            study.announce(seconds, "all levels of all tasks")
+
+    trunk.run_or_report(level_config, setup, folder, study, began=began, announce=announce)
     record_similarity(folder.path, config.checkpoint, text.validation.tokens, task=text.task.name)
-    imp_run.report(folder, console)
 
 
 def _list_tasks(texts: list[TextData], out: Path) -> None:
@@ -91,13 +85,14 @@ def _list_tasks(texts: list[TextData], out: Path) -> None:
     write_json(path, {"experiment": "language", "tasks": tasks})
 
 
-def _default_folder(config: Config) -> Path:
-    """``runs/language_flow/CHECKPOINT-HASH``: other settings, other folder; tasks share one."""
-    flat = dataclasses.asdict(config)
-    for name in OMITTED:
-        del flat[name]
-    name = f"{Path(config.checkpoint).name}-{config_hash(flat)}"
-    return Path("runs") / "language_flow" / name
+def report(folder: Path, study: Study) -> Path:
+    """Writes tables and page of all finished tasks, whichever the command names."""
+    flows = read_tasks(folder)
+    ci_level = next(iter(flows.values())).settings["ci_level"]
+    write_tables(folder, flows, ci_level=ci_level)
+    page = make_page(folder)
+    study.table(table3(read_csv(folder / "table3.csv")))
+    return study.report(page, folder)
 
 
 if __name__ == "__main__":

@@ -29,19 +29,17 @@ Here one job runs at a time; with ``gpus_per_node`` each sees the first so many 
 it all of them. Needs ``pip install 'imp-rg[sweep]'``.
 """
 
-import dataclasses
-import sys
 import time
 from collections import Counter, deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from experiments.shell import cli
-from experiments.shell.study import AS_IS, duration_text
+from experiments.shell.settings import Flag, settings
+from experiments.shell.study import Study, duration_text
 from experiments.studies.sweep.file import LOGS, Job, read_sweep
 from experiments.studies.sweep.scheduler import Scheduler, outcome_of
 from imp_rg.config import require
@@ -54,7 +52,7 @@ if TYPE_CHECKING:
 EXIT_FAILED_JOBS = 1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class Config:
     """Runs many experiments through a scheduler.
 
@@ -68,11 +66,11 @@ class Config:
     """
 
     file: tyro.conf.Positional[Path] = Path("sweep.toml")
-    local: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    local: Flag = False
     jobs: int | None = None
     retries: int = 1
     out: Path | None = None
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    dry_run: Flag = False
 
     def __post_init__(self):
         require(self.jobs is None or self.jobs >= 1, "jobs", "must be at least 1", self.jobs)
@@ -86,22 +84,22 @@ def run(config: Config) -> Path:
       ValueError: If the file is wrong or submitit is not there, before anything runs.
       SystemExit: With 1, if jobs have failed; they have been listed.
     """
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    study = Study("sweep")
     out = config.out or Path("runs") / "sweep" / config.file.stem
     sweep = read_sweep(config.file, out)
     if config.dry_run:
         for job in sweep.jobs:
-            console.print(f"{'# finished: ' if is_finished(job) else ''}{job.command}", **AS_IS)
+            study.say(f"{'# finished: ' if is_finished(job) else ''}{job.command}")
         return out
     scheduler = Scheduler(sweep.scheduler, folder=out / LOGS, local=config.local)
     left = [job for job in sweep.jobs if not is_finished(job)]
     where = "this machine" if scheduler.is_local else "Slurm"
-    console.print(f"{len(sweep.jobs)} jobs, {len(left)} to run, on {where}: {out}", **AS_IS)
-    outcomes = _run_jobs(config, left, scheduler, console)
-    _print_table(sweep.jobs, outcomes, console)
+    study.say(f"{len(sweep.jobs)} jobs, {len(left)} to run, on {where}: {out}")
+    outcomes = _run_jobs(config, left, scheduler, study)
+    _print_table(sweep.jobs, outcomes, study)
     failed = [job for job, outcome in outcomes.items() if outcome.exit_code != 0]
     for job in failed:
-        console.print(f"failed: {job.name}: {outcomes[job].said}; logs: {job.logs}", **AS_IS)
+        study.say(f"failed: {job.name}: {outcomes[job].said}; logs: {job.logs}")
     if failed:
         raise SystemExit(EXIT_FAILED_JOBS)
     return out
@@ -116,7 +114,7 @@ def is_finished(job: Job) -> bool:
 
 
 def _run_jobs(
-    config: Config, jobs: list[Job], scheduler: Scheduler, console: Console
+    config: Config, jobs: list[Job], scheduler: Scheduler, study: Study
 ) -> "dict[Job, Outcome]":
     """Hands the jobs to the scheduler, a few at a time, and waits for all of them."""
     waiting, under_way, tries = deque(jobs), {}, Counter()
@@ -124,7 +122,7 @@ def _run_jobs(
     limit = config.jobs or (1 if scheduler.is_local else len(jobs))
 
     def say(what: str, job: Job) -> None:
-        console.print(f"[{len(outcomes)}/{len(jobs)}] {what} {job.name}", **AS_IS)
+        study.say(f"[{len(outcomes)}/{len(jobs)}] {what} {job.name}")
 
     try:
         while waiting or under_way:
@@ -151,7 +149,7 @@ def _run_jobs(
     return outcomes
 
 
-def _print_table(jobs: tuple[Job, ...], outcomes: "dict[Job, Outcome]", console: Console) -> None:
+def _print_table(jobs: tuple[Job, ...], outcomes: "dict[Job, Outcome]", study: Study) -> None:
     table = Table(title="Jobs")
     for column in ("job", "state", "time"):
         table.add_column(column, overflow="fold")
@@ -162,7 +160,7 @@ def _print_table(jobs: tuple[Job, ...], outcomes: "dict[Job, Outcome]", console:
         is_known = state != "failed" and job.record.is_file()
         seconds = duration_text(read_json(job.record)["seconds"]) if is_known else ""
         table.add_row(job.name, state, seconds)
-    console.print(table)
+    study.console.print(table)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 Names are resolved on first use, so that `import imp_rg.rg` needs neither Flax nor Optax.
 """
 
-import importlib
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from imp_rg.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from imp_rg import io as io
+    from imp_rg import foreign as foreign
     from imp_rg import rg as rg
     from imp_rg.blocks import BlockPartition as BlockPartition
     from imp_rg.blocks import make_partition as make_partition
@@ -36,45 +36,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Batch": "types",
-    "BlockPartition": "blocks",
-    "Flow": "reading",
-    "FlowPoint": "flow",
-    "FlowTrajectory": "flow",
-    "ImpState": "imp.operator",
-    "PruneConfig": "config",
-    "TrainConfig": "config",
-    "Variables": "types",
-    "compare": "reading",
-    "flow_point": "flow",
-    "make_imp_step": "imp.operator",
-    "make_model": "models",
-    "make_optimizer": "imp.train",
-    "make_partition": "blocks",
-    "make_scheme": "imp.levels",
-    "make_train_fn": "imp.train",
-    "prune_masks": "imp.prune",
-    "prune_schedule": "imp.prune",
-    "read": "reading",
-    "run_level": "imp.levels",
-    "start_state": "imp.operator",
+    "blocks": ("BlockPartition", "make_partition"),
+    "config": ("PruneConfig", "TrainConfig"),
+    "flow": ("FlowPoint", "FlowTrajectory", "flow_point"),
+    "foreign": (),
+    "imp.levels": ("make_scheme", "run_level"),
+    "imp.operator": ("ImpState", "make_imp_step", "start_state"),
+    "imp.prune": ("prune_masks", "prune_schedule"),
+    "imp.train": ("make_optimizer", "make_train_fn"),
+    "models": ("make_model",),
+    "rg": (),
+    "runs": ("Flow", "compare", "read"),
+    "types": ("Batch", "Variables"),
 }
 
-_ROOMS = {"io": "io.foreign", "rg": "rg"}
-"""Subpackages reached as attributes, and what is imported for them."""
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
-__all__ = ["__version__", *_ROOMS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name, or a subpackage, when it is first asked for (PEP 562)."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"imp_rg.{_HOMES[name]}"), name)
-    if name in _ROOMS:
-        importlib.import_module(f"imp_rg.{_ROOMS[name]}")
-        return sys.modules[f"imp_rg.{name}"]
-    raise AttributeError(f"module 'imp_rg' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = ["__version__", *__dir__()]  # pyright: ignore[reportUnsupportedDunderAll]

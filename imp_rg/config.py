@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FractionOf = Literal["remaining", "original"]
-Scope = Literal["global", "tensor"]
+Scope = Literal["global", "layerwise", "tensor"]
 CountRule = Literal["exact", "ceil+1"]
 Schedule = Literal["step", "cosine", "constant"]
 AfterRewind = Literal["continue", "restart"]
@@ -36,7 +36,8 @@ class PruneConfig:
       prune_fraction: Fraction x removed per level, in (0, 1).
       fraction_of: Whether x counts the weights that remain (constant scale factor 1 / (1 - x)) or
         the original ones.
-      scope: One ranking over all prunable tensors, or one per tensor.
+      scope: One ranking over all prunable tensors, or one per tensor; ``tensor`` is the former word
+        for ``layerwise``, and what run folders say.
       count_rule: ``exact`` removes round(x N); ``ceil+1`` removes ceil(x N) + 1, as open_lth does
         (threshold at the entry after the last to remove, strict comparison).
     """
@@ -51,7 +52,14 @@ class PruneConfig:
         require(0.0 < x < 1.0, "prune_fraction", "must lie strictly between 0 and 1", x)
         require_choice("fraction_of", self.fraction_of, FractionOf)
         require_choice("scope", self.scope, Scope)
+        if self.is_layerwise:  # one setting has one name, that of run folders made before
+            object.__setattr__(self, "scope", "tensor")
         require_choice("count_rule", self.count_rule, CountRule)
+
+    @property
+    def is_layerwise(self) -> bool:
+        """Whether each prunable tensor is ranked by itself."""
+        return self.scope in ("layerwise", "tensor")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,15 @@ class FlowTrajectory(NamedTuple):
         """c(n) = density(n) / density(n+1) (Redman et al., App. A)."""
         return self.num_kept[:-1] / self.num_kept[1:]
 
+    def until(self, level: int) -> "FlowTrajectory":
+        """The levels 0 to this one."""
+
+        def cut(points: dict[str, FlowPoint]) -> dict[str, FlowPoint]:
+            return jax.tree.map(lambda x: x[:, : level + 1], points)
+
+        num_kept = self.num_kept[: level + 1]
+        return self._replace(num_kept=num_kept, points=cut(self.points), nulls=cut(self.nulls))
+
 
 def flow_point(params: Params, masks: Masks, *, blocks: BlockPartition) -> FlowPoint:
     """Reads the flow: surviving magnitude and count of every block.

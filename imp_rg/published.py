@@ -61,6 +61,20 @@ def rows(table: int) -> tuple[PublishedRow, ...]:
     return _TABLES[table]
 
 
+def find(table: int, name: str) -> PublishedRow | None:
+    """Row of a table whatever the spelling of its name: cifar10 and svhn_cropped are in Table 7.
+
+    House definition.
+    """
+    by_name = {plain_name(row.row): row for row in rows(table)}
+    return by_name.get(plain_name(name).removesuffix("cropped"))
+
+
+def plain_name(name: str) -> str:
+    """Letters and digits of a name, in lower case: cifar10 of CIFAR-10. House definition."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
 def cifar_resnet_sigma(depth: int) -> dict[str, float]:
     """Printed sigmas of a CIFAR-10 ResNet by block name, stage by stage.
 

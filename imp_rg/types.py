@@ -171,6 +171,16 @@ def is_accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
 
+def compute_dtype(name: str) -> np.dtype | None:
+    """What networks compute in: None is the dtype of their weights. House definition.
+
+    Args:
+      name: float32, bfloat16, or auto: bfloat16 on an accelerator only.
+    """
+    is_short = name == "bfloat16" or (name == "auto" and is_accelerator())
+    return jax.numpy.dtype(jax.numpy.bfloat16) if is_short else None
+
+
 __all__ = [
     "POINTS",
     "AnyArray",
@@ -192,5 +202,6 @@ __all__ = [
     "TrainFn",
     "ValidatedBatch",
     "Variables",
+    "compute_dtype",
     "is_accelerator",
 ]

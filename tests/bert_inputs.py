@@ -3,7 +3,7 @@
 import foreign_names as foreign
 import numpy as np
 
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 
 
 def random_checkpoint(*, num_layers, width, vocabulary, prefix="bert.", head="classifier", num=2):

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from experiments import imp_flow
 from experiments.shell import cli
-from experiments.shell.progress import LevelProgress
 from experiments.trunk import run
+from experiments.trunk.progress import LevelProgress
 from imp_rg.imp import levels
 from imp_rg.runs import files
 from imp_rg.runs.checkpoints import Checkpoints

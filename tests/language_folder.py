@@ -53,7 +53,7 @@ def write_task(folder, *, excess=(), num_layers=3, seeds=3, noise=0.002, seed=0,
         },
     )
     folder, seed_list = Path(folder), range(seeds)
-    config = {"checkpoint": "minilm", "epochs": 1, "max_length": 64, "ci_level": 0.95}
+    config = {"checkpoint": "minilm", "epochs": 1, "max_length": 64, "levels": 9, "ci_level": 0.95}
     write_json(folder / "config.json", config)
     write_json(folder / "environment.json", {"command": "none", "finished": finished})
     write_csv(folder / "flow.csv", tables.flow_frame(trajectory, seed_list))

@@ -1,4 +1,4 @@
-"""Transfer experiments with a planted cause, as the folders that the engine leaves.
+"""Transfer experiments with a planted cause, as the folders that the command leaves.
 
 Exponents and layer-wise shares of the tasks are unrelated by construction; the loss of a ticket
 follows the distance of one of them, or of neither.
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from experiments.studies.transfer.findings import write_findings
 from imp_rg.blocks import BlockPartition
 from imp_rg.flow import FlowPoint, FlowTrajectory
 from imp_rg.runs import tables
-from imp_rg.runs.files import write_csv, write_json
+from imp_rg.runs.files import read_csv, write_csv, write_json
 from imp_rg.runs.folder import ticket_path
 from imp_rg.runs.tickets import write_ticket
 from imp_rg.types import Variables
@@ -70,6 +71,20 @@ def write_experiment(folder, **settings):
     config = {"experiment": "transfer", "tasks": world.tasks, "seeds": world.num_seeds}
     write_json(folder / "config.json", config | {"levels_compared": list(world.levels)})
     return folder
+
+
+def find(folder, num_permutations):
+    """Writes the findings of an experiment; returns them by name, as they come back from disk."""
+    write_findings(folder, num_permutations=num_permutations)
+    return {path.stem: read_csv(path) for path in folder.glob("*.csv")}
+
+
+def row_of(frame, **where):
+    """The only row with these values."""
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    assert len(frame) == 1
+    return frame.iloc[0]
 
 
 def _shares(logits):

@@ -7,14 +7,23 @@ import numpy as np
 import pandas as pd
 import pytest
 from exported_run import finished_run, masked, write_npz_with_masks
+from page_text import cells_of, skip_figures
 from safetensors.numpy import save_file
 from small_run import ROOT
 
 from experiments import analyse
 from experiments.shell import cli
+from imp_rg.report.caveats import caveats
 from imp_rg.runs.files import read_csv, read_json
+from imp_rg.runs.run_tables import read_tables
 
 PROG = "python -m experiments.analyse"
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch, tmp_path_factory):
+    """Tests of figures are elsewhere."""
+    skip_figures(monkeypatch, tmp_path_factory.mktemp("undrawn"))
 
 
 def run(*flags):
@@ -33,7 +42,8 @@ def test_one_run_gives_a_run_folder(tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert "IMP flow: levels" in page and "Published numbers beside ours" in page
     assert set(read_csv(out / "observables.csv")["level"]) == {0, 1, 2, 3}
-    assert "beside the same row" in page  # the null of the run, too, stands beside the paper
+    measured = [row[2] for row in cells_of(page, "paper")[1:]]
+    assert measured == ["trained", "init null", "oneshot null"]  # nulls, too, beside the paper
     printed = capsys.readouterr().out
     assert "saved levels, 2 seeds, levels 0 to 3" in printed and "cifar-resnet" in printed
     assert read_json(out / "environment.json")["finished"]
@@ -56,9 +66,10 @@ def test_several_runs_are_compared(tmp_path, capsys):
 def test_one_checkpoint_says_what_it_is(tmp_path):
     save_file(masked(0, 2), tmp_path / "pruned.safetensors")
     out = run(tmp_path / "pruned.safetensors", "--levels", 4, "--out", tmp_path / "out")
-    page = (out / "report.html").read_text()
-    assert 'data-kind="one checkpoint"' in page and 'data-kind="first level pruned"' in page
-    assert "gaussian null" in page and "init null" not in page
+    kinds = [caveat.kind for caveat in caveats(read_tables(out))]
+    assert kinds[:2] == ["one checkpoint", "first level pruned"]
+    head = cells_of((out / "report.html").read_text(), "lead")[0]
+    assert "gaussian null" in head and "init null" not in head
     flow = read_csv(out / "flow.csv")
     assert flow["density"].max() == pytest.approx(0.64, abs=1e-3)
 

@@ -11,8 +11,9 @@ import pytest
 from bert_inputs import random_tokens
 
 from experiments import benchmark
-from experiments.studies.benchmark import cases, language, pytorch_bert, roofline, vision
-from experiments.studies.benchmark.report import aims
+from experiments.studies.benchmark import cases, findings, language, pytorch_bert, roofline, vision
+from experiments.studies.benchmark.config import MINILM
+from experiments.studies.benchmark.findings import aims
 from experiments.studies.benchmark.rows import Case, Ratio, Row, measure
 from imp_rg.imp.prune import SAMPLE_SIZE, prune_masks_on_host
 from imp_rg.models.bert import make_bert
@@ -51,7 +52,7 @@ def test_smoke_run_writes_every_row_and_says_that_torch_is_missing(tmp_path, mon
     # One program a driver, two vmapped ones, step and ceilings, encoder and product, device pruning
     # and the flow.
     assert sum(r["compile_seconds"] is not None for r in result["rows"]) == 2 + 4 + 3 + 2 + 1 + 1
-    assert "tokens/s" in result["aims"][0] and "inputs as long as those of RTE" in result["aims"][1]
+    assert result["encoders"][0]["tokens_per_second"] > 0 and len(result["padding"]) == 4
     assert result["ratios"] == [] and 0.1 < result["peak_memory_gb"] < 50
     markdown = (tmp_path / "benchmark.md").read_text()
     assert markdown.count("\nsteps | ") == 14 and markdown.count("\npruning | ") == 2
@@ -112,12 +113,14 @@ def test_aims_are_judged_from_the_numbers(ratio, milliseconds, verdicts):
     two_seeds = Ratio("resnet20 32x32x3", "jax", "torch", 2, ratio, ratio, ratio)
     ms = milliseconds
     row = Row("reduction", "BERT-base-like", "M_i and P_i", 1, ms, ms, ms, ms, None, [ms])
-    words = aims([row], [two_seeds, two_seeds._replace(num_seeds=1)])
-    assert [line.rsplit(": ", 1)[1] for line in words] == verdicts
+    found = aims([row], [two_seeds, two_seeds._replace(num_seeds=1)])
+    assert [aim.verdict for aim in found] == verdicts
+    assert [aim.value for aim in found] == [ratio, milliseconds]
+    assert found[0].text().endswith(f"aim at most 2 on 2 CPU cores: {verdicts[0]}")
 
 
 def test_leaf_shapes_have_the_sizes_the_table_names():
-    millions = [sum(map(np.prod, s)) / 1e6 for s in benchmark.LEAF_SHAPES.values()]
+    millions = [sum(map(np.prod, s)) / 1e6 for s in cases.LEAF_SHAPES.values()]
     np.testing.assert_allclose(millions, [1.0, 23.4, 84.9], rtol=0.01)
 
 
@@ -163,8 +166,8 @@ def language_row(part, name, how, milliseconds):
     return Row(part, name, how, 1, ms, ms, ms, ms, None, [ms])
 
 
-def test_words_of_an_encoder_by_hand():
-    setup = dataclasses.replace(benchmark.MINILM[-1], probe=roofline.CPU_PROBE)
+def test_an_encoder_and_its_level_by_hand():
+    setup = dataclasses.replace(MINILM[-1], probe=roofline.CPU_PROBE)
     name = setup.name
     assert name == "MiniLM-like 32x128"
     flops = language.step_flops(setup.config, 32, 128)
@@ -175,17 +178,19 @@ def test_words_of_an_encoder_by_hand():
         language_row("language", name, "matrix product", 1e3 * 2 * 2048**3 / 400e9),
         language_row("pruning", "BERT-base-like", "host", 300.0),
     ]
-    step, *padding, share = language.language_words(
-        rows, benchmark.MINILM[:1] + (setup,), BertConfig()
-    )
-    percent = 100 * flops / 2.048 / 400e9
-    assert step == (
-        f"{name}, jax dispatch: 2,000 tokens/s, {percent:.0f} % of the 400 GFLOP/s of a "
-        "2048x2048 product"
-    )
+    encoders = MINILM[:1] + (setup,)
+    tables = findings.tables(rows, [], encoders)
+    (record,) = tables["encoders"]
+    assert record["tokens_per_second"] == pytest.approx(2000)
+    assert record["product_share"] == pytest.approx(flops / 2.048 / 400e9)
+    assert record["gflops_of_product"] == pytest.approx(400)
+    padding = pd.DataFrame(tables["padding"]).set_index(["lengths_of", "buckets"])["padding"]
+    assert padding["RTE", 4] < padding["RTE", 1] < 0.6 and len(padding) == 4
+    milliseconds, share = aims(rows, [], (), encoders)
     ratio = language.step_flops(BertConfig(), 32, 128) / flops
-    assert f"{100 * 0.3 / (234 * 2.048 * ratio):.2g} % of a level" in share and "met" in share
-    assert len(padding) == 2 and language.language_words([], [setup], BertConfig()) == []
+    assert (milliseconds.value, milliseconds.verdict) == (300.0, "met")
+    assert share.value == pytest.approx(100 * 0.3 / (234 * 2.048 * ratio))
+    assert share.verdict == "met" and findings.tables([], [], [setup]) == {}
 
 
 def test_torch_encoder_is_ours():

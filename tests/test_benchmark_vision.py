@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import benchmark
-from experiments.studies.benchmark import pytorch, pytorch_resnet, roofline, vision, vision_tables
+from experiments.studies.benchmark import findings, pytorch, pytorch_resnet, roofline, vision
 from experiments.studies.benchmark.cases import torch_spec
+from experiments.studies.benchmark.config import TINY_VISION
 from experiments.studies.benchmark.hlo import program_bytes
 from experiments.studies.benchmark.roofline import MATMUL, TRIAD, Ceilings, Layer, Program
 from experiments.studies.benchmark.rows import Ratio, Row
@@ -121,7 +121,7 @@ def program(monkeypatch):
     """A step that moves what takes 40 ms, more than its arithmetic at batch 256."""
     moved = 40.0 * 12 * roofline.CPU_PROBE.num_elements
     fake = Program(flops=1.0, bytes_by_xla=1.0, bytes_moved=moved, memory_gb=2.0)
-    monkeypatch.setattr(vision_tables, "step_program", lambda setup: fake)
+    monkeypatch.setattr(findings, "step_program", lambda setup: fake)
     return fake
 
 
@@ -134,45 +134,47 @@ def program(monkeypatch):
         (50.0, 50.0, False, "no accelerator"),
     ],
 )
-def test_words_of_resnet50(program, monkeypatch, milliseconds, theirs, on_gpu, verdict):
-    monkeypatch.setattr(vision_tables, "is_accelerator", lambda: on_gpu)
+def test_aims_of_resnet50(program, monkeypatch, milliseconds, theirs, on_gpu, verdict):
+    monkeypatch.setattr(findings, "is_accelerator", lambda: on_gpu)
     rows = [row(RESNET_50, "jax scan loop, chosen", milliseconds), *ceiling_rows(RESNET_50)]
     rows += [row(RESNET_50, "jax dispatch loop", 200.0), row(RESNET_50, "torch bf16", theirs)]
     ratio = milliseconds / theirs
     ratios = [Ratio(RESNET_50.name, "jax", "torch", 1, ratio, ratio, ratio)]
-    (words,) = vision_tables.vision_words(rows, ratios, [RESNET_20, RESNET_50])
-    assert words.endswith(f"at least 60 % or 1.3 times: {verdict}")
-    assert f"{4000 / milliseconds:.0f} % of the memory roof of its program" in words
-    assert f"{theirs / milliseconds:.2f} times PyTorch's best" in words
+    share, speedup = findings.aims(rows, ratios, [RESNET_20, RESNET_50])
+    assert "the memory roof" in share.what and share.value == pytest.approx(40 / milliseconds)
+    assert speedup.value == pytest.approx(theirs / milliseconds)
+    assert (share.verdict, share.limit) == (verdict, 0.6)
+    assert (speedup.verdict, speedup.limit) == (verdict, 1.3)
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(0.3, "met"), (0.4, "missed")])
-def test_words_of_eight_replicates(program, monkeypatch, ratio, verdict):
-    monkeypatch.setattr(vision_tables, "is_accelerator", lambda: True)
+def test_aims_of_eight_replicates(program, monkeypatch, ratio, verdict):
+    monkeypatch.setattr(findings, "is_accelerator", lambda: True)
     name = RESNET_20.name
     ratios = [Ratio(name, "jax", "torch", num, r, r, r) for num, r in ((1, 0.1), (8, ratio))]
     rows = [row(RESNET_20, "jax scan vmap", 1.0, 8)]
-    (words,) = vision_tables.vision_words(rows, ratios, [RESNET_20])
-    assert words.endswith(f"at least 3.0 times: {verdict}") and f"{1 / ratio:.2f} times" in words
-    (words,) = vision_tables.vision_words(rows, [], [RESNET_20])
-    assert "unknown times" in words and words.endswith("missed")
+    (aim,) = findings.aims(rows, ratios, [RESNET_20])
+    assert (aim.value, aim.limit, aim.verdict) == (pytest.approx(1 / ratio), 3.0, verdict)
+    (aim,) = findings.aims(rows, [], [RESNET_20])
+    assert np.isnan(aim.value) and aim.verdict == "missed"
 
 
 def test_tables_by_hand(program):
     rows = [row(RESNET_50, "jax scan loop, chosen", 64.0), row(RESNET_50, "torch bf16", 128.0)]
-    tables = vision_tables.vision_tables(rows + ceiling_rows(RESNET_50), [RESNET_20, RESNET_50])
+    tables = findings.tables(rows + ceiling_rows(RESNET_50), [RESNET_20, RESNET_50], [])
     ours, theirs = tables["throughput"]
-    assert (ours.images_per_second, theirs.images_per_second) == (4000, 2000)
-    assert ours.level_seconds == pytest.approx(31_850 * 0.064)
-    assert (ours.roof_share, theirs.roof_share) == (pytest.approx(40 / 64), None)
+    assert (ours["images_per_second"], theirs["images_per_second"]) == (4000, 2000)
+    assert ours["level_seconds"] == pytest.approx(31_850 * 0.064)
+    assert (ours["roof_share"], theirs["roof_share"]) == (pytest.approx(40 / 64), None)
     (record,) = tables["roofline"]
-    assert record.compute_ms == pytest.approx(1993.466707968 / 100)
-    assert (record.binding, record.memory_ms) == ("memory", pytest.approx(40))
-    h200 = [p for p in tables["prediction"] if "data sheet" in p.device]
-    assert [p.network for p in h200] == [RESNET_20.name, RESNET_50.name]
-    assert h200[1].images_per_second_at_most == pytest.approx(256 / (14.724292864 / 4800))
+    assert record["compute_ms"] == pytest.approx(1993.466707968 / 100)
+    assert (record["binding"], record["memory_ms"]) == ("memory", pytest.approx(40))
+    h200 = [p for p in tables["prediction"] if "data sheet" in p["device"]]
+    assert [p["network"] for p in h200] == [RESNET_20.name, RESNET_50.name]
+    at_most = 256 / (14.724292864 / 4800)
+    assert h200[1]["images_per_second_at_most"] == pytest.approx(at_most)
     assert len(tables["prediction"]) == 3
-    assert vision_tables.vision_tables([], [RESNET_50]) == {}
+    assert findings.tables([], [RESNET_50], []) == {}
 
 
 def test_on_an_accelerator_all_executions_and_variants_are_measured(monkeypatch):
@@ -189,7 +191,7 @@ def test_on_an_accelerator_all_executions_and_variants_are_measured(monkeypatch)
 def test_a_variant_that_pytorch_cannot_run_is_left_out(monkeypatch):
     class Seeds:
         def __init__(self, make_step, spec, num_seeds):
-            self.is_fine = spec.is_channels_last
+            self.is_fine, self.num_seeds = spec.is_channels_last, num_seeds
 
         def wait(self):
             if not self.is_fine:
@@ -208,7 +210,7 @@ def test_a_variant_that_pytorch_cannot_run_is_left_out(monkeypatch):
     monkeypatch.setattr(vision, "is_available", lambda: True)
     monkeypatch.setattr(vision, "step_program", lambda setup: None)
     monkeypatch.setattr(vision, "num_usable_cores", lambda: 1)
-    with vision.vision_cases(benchmark.TINY_VISION, said.append) as cases:
+    with vision.vision_cases(TINY_VISION, said.append) as cases:
         theirs = [case.how for case in cases if case.role == "theirs"]
     assert theirs == ["torch channels_last fp32 eager, 1 x 1 threads"]
     assert said == ["  torch contiguous fp32 eager, 1 x 1 threads left out: torch: no kernel"]
@@ -235,7 +237,7 @@ def one_torch_thread():
 
 @pytest.mark.parametrize("is_channels_last", [True, False])
 def test_a_torch_step_in_each_layout(is_channels_last, one_torch_thread):
-    setup = dataclasses.replace(benchmark.TINY_VISION, model="resnet50", width=0.05)
+    setup = dataclasses.replace(TINY_VISION, model="resnet50", width=0.05)
     spec = torch_spec(setup, 1)._replace(depths=(1, 1, 1, 1), is_bf16=True)
     spec = spec._replace(is_channels_last=is_channels_last)
     take_step = pytorch_resnet.make_step(one_torch_thread, spec)
@@ -260,7 +262,7 @@ def test_a_torch_process_warms_up_and_answers(problem, monkeypatch):
     ours, theirs = multiprocessing.Pipe()
     for num_steps in (2, 0):
         ours.send(num_steps)
-    spec = torch_spec(benchmark.TINY_VISION, 1)
+    spec = torch_spec(TINY_VISION, 1)
     pytorch._serve(theirs, make_step, spec, 0)
     if problem is not None:
         assert ours.recv() == "NotImplementedError: no such kernel" and not taken

@@ -10,7 +10,7 @@ import pytest
 from bert_inputs import hugging_face_sizes, random_checkpoint, random_tokens
 from safetensors.numpy import save_file
 
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 from imp_rg.foreign.bert_variables import find_checkpoint, load_bert, read_config
 from imp_rg.models.bert import make_bert
 from imp_rg.models.bert_config import BertConfig, from_hugging_face

@@ -8,7 +8,7 @@ import pytest
 from bert_inputs import random_checkpoint, random_tokens
 from safetensors.numpy import save_file
 
-from imp_rg.data.text.tokenise import load_tokenizer
+from imp_rg.data.text.tokenize import load_tokenizer
 from imp_rg.foreign.bert_variables import EMBEDDED, find_checkpoint, load_bert, read_config
 from imp_rg.foreign.tensors import open_tensors
 from imp_rg.models.bert import make_bert

@@ -1,6 +1,5 @@
 """The page of a comparison says what its tables say, and no more than the seeds allow."""
 
-import html
 import json
 import re
 
@@ -8,25 +7,27 @@ import numpy as np
 import pandas as pd
 import pytest
 from comparison_folder import deeper_run, three_runs, write_comparison_folder
+from page_text import cells_of, skip_figures, text_of
 from planted_runs import SHIFT, SIGMA, planted_run, two_classes
 from run_folder import write_run_folder
 
-from imp_rg.report.compare_folder import read_comparison
 from imp_rg.report.compare_page import write_comparison_report
-from imp_rg.report.compare_words import answer, comparison_caveats, pair_sentence, prediction
-from imp_rg.report.paper import paper_comparison, write_paper_comparison
+from imp_rg.report.compare_verdict import (
+    answers,
+    classes,
+    comparison_caveats,
+    pair_frame,
+    prediction,
+)
 from imp_rg.rg import compare_exponents
 from imp_rg.runs.comparison_tables import (
     RunEntry,
     block_difference_frame,
     comparison_frame,
+    read_comparison,
     write_comparison,
 )
-
-
-def text_of(page):
-    body = re.sub(r"<style>.*?</style>|data:image[^\"]*", " ", page, flags=re.S)
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", body)))
+from imp_rg.runs.paper_tables import paper_comparison, write_paper_comparison
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,16 @@ def three(tmp_path_factory):
 def tables_of(folder, runs, **settings):
     write_comparison_folder(folder, runs, **settings)
     return read_comparison(folder)
+
+
+@pytest.fixture
+def undrawn(monkeypatch, tmp_path):
+    skip_figures(monkeypatch, tmp_path)
+
+
+def pair_of(tables, run_a, run_b):
+    rows = pair_frame(tables).to_dict("records")
+    return next(row for row in rows if (row["run_a"], row["run_b"]) == (run_a, run_b))
 
 
 def kinds_of(tables):
@@ -105,17 +116,25 @@ def test_entries_must_be_those_of_the_comparison(tmp_path):
 
 def test_page_holds_everything(three):
     folder, _, page = three
-    text = text_of(page)
-    assert "The runs fall into 2 universality classes" in text
-    assert "(class 1: digits-a, digits-b; class 2: cifar10)" in text
-    assert "unproven" in text and "has not been shown here to predict transfer" in text
     for name in ("digits-a", "digits-b", "cifar10"):
         assert f'<a href="{name}/report.html">{name}</a>' in page
-        assert f"resnet14, planted, {name}" in text
+    assert [row[-1] for row in cells_of(page, "runs")[1:]] == [
+        f"resnet14, planted, {name}" for name in ("digits-a", "digits-b", "cifar10")
+    ]
     assert re.findall(r'id="figure-(\w+)"', page) == ["tree", "profiles", "distances"]
     for name in ("tree", "profiles", "distances"):
         assert (folder / "figures" / f"{name}.png").stat().st_size > 2000
-    assert 'src="http' not in page and "Published numbers" not in text
+    assert 'src="http' not in page and "Published numbers" not in page
+    assert page.count("<summary>") == 1 + 3  # every measure, and the blocks of each pair
+
+
+def test_classes_and_answers(three):
+    tables = read_comparison(three[0])
+    assert classes(tables) == {1: ["digits-a", "digits-b"], 2: ["cifar10"]}
+    first, counts, transfer = answers(tables)
+    assert "2 universality classes (class 1: digits-a, digits-b; class 2: cifar10)" in first
+    assert counts == "Of 3 pairs: 2 different, 1 not told apart."
+    assert "unproven" in transfer and all(text in text_of(three[2]) for text in answers(tables))
 
 
 def test_page_is_a_pure_function_of_the_folder(three):
@@ -126,95 +145,84 @@ def test_page_is_a_pure_function_of_the_folder(three):
 def test_page_shows_the_numbers_of_the_tables(three):
     folder, _, page = three
     frame = pd.read_csv(folder / "comparison.csv").query("measure == 'sigma'")
-    table = re.search(r'<table id="pairs">(.*?)</table>', page, re.S)
-    assert table is not None
-    rows = re.findall(r"<tr>\s*<td>(.*?)</td></tr>", table.group(1), re.S)
-    cells = [re.split(r"</td>\s*<td>", row) for row in rows]
+    _, *cells = cells_of(page, "pairs")
     assert [c[0] for c in cells] == [f"{r.run_a}, {r.run_b}" for r in frame.itertuples()]
     np.testing.assert_allclose([float(c[1]) for c in cells], frame["distance"], atol=5e-4)
     np.testing.assert_allclose([float(c[2]) for c in cells], frame["distance_se"], atol=0.05)
+    assert [c[3] for c in cells] == [f"{r.p:.3f} ({r.p_smallest:.3f})" for r in frame.itertuples()]
     np.testing.assert_allclose([float(c[4]) for c in cells], frame["p_holm"], atol=5e-4)
     assert [c[5] for c in cells] == list(frame["verdict"])
+    assert [c[6] for c in cells] == ["yes", "no", "no"]
 
 
-def test_pair_sentences(three):
+def test_pairs_by_hand(three):
     tables = read_comparison(three[0])
-    text = pair_sentence(tables, "digits-a", "cifar10")
-    assert text.startswith(
-        "digits-a and cifar10 flow differently (p = 0.0079, 0.024 after correction for 3 pairs)."
-    )
+    row = pair_of(tables, "digits-a", "cifar10")
     blocks = tables.blocks.query(
         "run_a == 'digits-a' and run_b == 'cifar10' and measure == 'sigma'"
     )
-    largest = blocks.loc[blocks["difference"].abs().idxmax()]
-    assert (
-        f"{largest['difference']:+.3f} [{largest['ci_low']:+.3f}, {largest['ci_high']:+.3f}]"
-        in text
+    largest = blocks.iloc[int(blocks["difference"].abs().argmax())]
+    columns = ["largest", "largest_low", "largest_high", "largest_block"]
+    assert [row[column] for column in columns] == list(
+        largest[["difference", "ci_low", "ci_high", "block"]]
     )
-    assert f"in {largest['block']}" in text
+    assert row["num_blocks"] == 6
+    assert row["num_apart"] == ((blocks["ci_low"] > 0) | (blocks["ci_high"] < 0)).sum()
+    assert row["bound"] == blocks[["ci_low", "ci_high"]].abs().to_numpy().max()
     # The planted excess is the same in all runs, and counts follow sigma.
-    assert "After the init null is taken off, they are not told apart" in text
-    assert "by counts of surviving weights alone (P profile), they are different" in text
-    same = pair_sentence(tables, "digits-a", "digits-b")
-    assert same.startswith("digits-a and digits-b cannot be told apart (p = ")
-    assert "allows differences up to" in same and "null" not in same
+    assert row["verdict_excess_init"] == "not told apart"
+    assert row["verdict_param_share"] == "different"
+    assert pair_of(tables, "digits-a", "digits-b")["verdict"] == "not told apart"
 
 
-@pytest.mark.parametrize(
-    "num_seeds, begins, has_interval",
-    [
-        (3, "No verdict on a and b: 3 against 3 seeds could not give a p-value below 0.1 ", True),
-        (1, "No verdict on a and b: 1 against 1 seed could not give a p-value below 1 ", False),
-    ],
-)
-def test_few_seeds_in_words(tmp_path, num_seeds, begins, has_interval):
+@pytest.mark.parametrize(("num_seeds", "smallest", "has_interval"), [(3, 0.1, True), (1, 1, False)])
+def test_few_seeds(tmp_path, undrawn, num_seeds, smallest, has_interval):
     rng = np.random.default_rng(0)
     runs = [planted_run(rng, "a", num_seeds=num_seeds)]
     runs.append(planted_run(rng, "b", SIGMA + 9 * SHIFT, num_seeds=num_seeds))
     tables = tables_of(tmp_path, runs)
-    text = pair_sentence(tables, "a", "b")
-    assert text.startswith(begins)
-    assert ("one seed gives no interval" in text) != has_interval
-    assert "few seeds" in kinds_of(tables)
-    first, last = answer(tables)
+    row = pair_of(tables, "a", "b")
+    assert (row["verdict"], row["prediction"]) == ("no verdict", "none")
+    assert row["p_smallest"] == pytest.approx(smallest)
+    assert np.isfinite(row["largest"]) and np.isfinite(row["bound"]) == has_interval
+    assert "few seeds" in kinds_of(tables) and classes(tables) == {0: ["a", "b"]}
+    first, last = answers(tables)
     assert "cannot be decided" in first and "4 seeds in every run would do" in first
     assert "No prediction" in last
-    page = text_of(write_comparison_report(tmp_path).read_text("utf-8"))
-    assert "predicted:" not in page and "undecided" in page
+    page = write_comparison_report(tmp_path).read_text("utf-8")
+    assert [row[1] for row in cells_of(page, "runs")[1:]] == ["undecided"] * 2
+    assert ("[" in cells_of(page, "differences")[1][1]) == has_interval
 
 
-def test_many_pairs_in_words(tmp_path):
+def test_many_pairs(tmp_path):
     tables = tables_of(tmp_path, two_classes(np.random.default_rng(1)))
     assert "many pairs" in kinds_of(tables)
-    assert "smallest possible p-value is 0.36. 7 seeds in every run would do" in answer(tables)[0]
-    assert "among 45 pairs could not give an adjusted p-value below 0.36" in pair_sentence(
-        tables, "a0", "b0"
-    )
-    page = write_comparison_report(tmp_path).read_text("utf-8")
-    assert "Each pair in words" in page and page.count('class="sentence"') == 45
+    assert "smallest possible p is 0.36; 7 seeds in every run would do" in answers(tables)[0]
+    assert pair_of(tables, "a0", "b0")["p_holm_smallest"] == pytest.approx(0.36, abs=0.005)
+    assert len(pair_frame(tables)) == 45
 
 
 def test_one_class_is_no_proof_of_sameness(tmp_path):
     rng = np.random.default_rng(2)
     tables = tables_of(tmp_path, [planted_run(rng, name) for name in "ab"])
-    assert "That is no proof that they are the same (class 1: a, b)" in answer(tables)[0]
+    assert "no proof that they are the same (class 1: a, b)" in answers(tables)[0]
     page = write_comparison_report(tmp_path).read_text("utf-8")
     assert 'id="figure-tree"' not in page and page.index("figure-profiles") < page.index("<h2>")
 
 
 def test_caveats_appear_when_the_data_say_so(three, tmp_path):
     tables = read_comparison(three[0])
-    assert kinds_of(tables) == [
-        "control", "excess init", "excess gaussian", "run", "run", "run",
-    ]  # fmt: skip
-    control = comparison_caveats(tables)[0].text
-    assert "gives the same verdict in 3 of 3 pairs" in control
+    assert kinds_of(tables) == ["control", "excess", "excess", "run", "run", "run"]
+    control, init, gaussian, *_ = (caveat.text for caveat in comparison_caveats(tables))
+    assert "in 3 of 3 pairs" in control
+    assert "the init null" in init and "the gaussian null" in gaussian
+    assert "digits-a and cifar10; digits-b and cifar10" in init
     rng = np.random.default_rng(3)
     shorter = planted_run(rng, "short", density=0.8 ** np.arange(5))
     mixed = tables_of(tmp_path, [planted_run(rng, "a"), deeper_run(rng, "deep"), shorter])
     assert {"profile", "densities"} <= set(kinds_of(mixed))
-    assert "compared at equal relative depth" in pair_sentence(mixed, "a", "deep")
-    assert "relative depth" not in pair_sentence(mixed, "a", "short")
+    assert pair_of(mixed, "a", "deep")["matched_by"] == "profile"
+    assert pair_of(mixed, "a", "short")["matched_by"] != "profile"
     write_comparison_report(tmp_path)
 
 
@@ -226,37 +234,40 @@ def test_loose_pairs_are_named_and_not_predicted(three):
     loose = [c.text for c in comparison_caveats(tables) if c.kind == "loose"]
     assert len(loose) == 1 and "digits-b and cifar10" in loose[0]
     rows = [prediction(row) for row in tables.of("sigma").to_dict("records")]
-    assert rows == ["predicted: yes", "predicted: no", "no prediction"]
+    assert rows == ["yes", "no", "none"]
 
 
-def test_measures_of_one_run_alone_are_left_out(tmp_path):
+def test_measures_of_one_run_alone_are_left_out(tmp_path, undrawn):
     rng = np.random.default_rng(4)
     a, b = planted_run(rng, "a"), planted_run(rng, "b")
     comparison = compare_exponents([a, b._replace(excess={})], mask_overlap=np.full((2, 2), np.nan))
     assert set(block_difference_frame(comparison)["measure"]) == {"sigma"}
-    write_comparison_folder(tmp_path, [a, b._replace(excess={})])
-    assert read_comparison(tmp_path).measures == ["sigma", "param_share"]
-    assert "excess" not in " ".join(kinds_of(read_comparison(tmp_path)))
+    tables = tables_of(tmp_path, [a, b._replace(excess={})])
+    assert tables.measures == ["sigma", "param_share"]
+    assert "excess" not in kinds_of(tables)
+    assert pair_of(tables, "a", "b")["verdict_excess_init"] == "no verdict"
     write_comparison_report(tmp_path)
 
 
-def test_names_are_escaped(tmp_path):
+def test_names_are_escaped(tmp_path, undrawn):
     rng = np.random.default_rng(5)
     write_comparison_folder(tmp_path, [planted_run(rng, name) for name in ("<b>a", "b & c", "d")])
     page = write_comparison_report(tmp_path).read_text("utf-8")
     assert "<b>a" not in page and "&lt;b&gt;a" in page
 
 
-def test_published_numbers_on_the_page(tmp_path):
+def test_published_numbers_on_the_page(tmp_path, undrawn):
     folder = tmp_path / "comparison"
     write_comparison_folder(folder, three_runs())
     run = write_run_folder(tmp_path / "run")
     spectrum = pd.read_csv(run / "spectrum.csv")
-    found = paper_comparison(spectrum, run="digits-a", density=0.8 ** np.arange(13))
+    found = paper_comparison(spectrum, run="digits-a", density=(0.8 ** np.arange(13)).tolist())
     write_paper_comparison(folder, [found])
-    text = text_of(write_comparison_report(folder).read_text("utf-8"))
-    assert "digits-a beside ResNet-14 (Tables 4 to 6): same sign in 3 of 3 blocks" in text
-    assert "The first block of each stage is left out of the tables" in text
+    page = write_comparison_report(folder).read_text("utf-8")
+    rows = [row[:4] for row in cells_of(page, "paper")[1:]]
+    assert ["digits-a", "Tables 4 to 6, ResNet-14", "trained", "3 of 3"] in rows
+    assert ["digits-a", "Tables 4 to 6, ResNet-14", "init null", "3 of 3"] in rows
+    assert "the first block of each stage is left out" in page
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m experiments.elastic`: cells that resume bit for bit, a page, bad input in one line."""
+"""`python -m experiments.elastic`: trainings that resume bit for bit, a page, one-line errors."""
 
 import contextlib
 import dataclasses
@@ -15,12 +15,14 @@ import pytest
 from rich.console import Console
 from small_run import everything, start
 
-from experiments import elastic, imp_flow
+from experiments import elastic
 from experiments.shell import cli
-from experiments.studies.elastic import cells as elastic_cells
-from experiments.studies.elastic.cells import KEY, Cell, levels_at, plan_cells
+from experiments.studies.elastic import findings
+from experiments.studies.elastic import run as trainings
 from experiments.studies.elastic.config import Config, Route
-from experiments.trunk import assemble
+from experiments.studies.elastic.page import make_page
+from experiments.studies.elastic.run import Training, levels_at, plan_trainings
+from experiments.trunk import assemble, several
 from experiments.trunk import run as imp_run
 from imp_rg.models.resnet_cifar import PRUNABLE
 from imp_rg.pytree import to_flat
@@ -35,6 +37,14 @@ FLAGS = (
     *("--sigma-levels", "2", "--densities", "0.64", "--num-steps", "4", "--rewind-step", "1"),
     *("--batch-size", "16"),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiling():
+    """What is compared here is compiled alike: most time would go into making programs fast."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
@@ -53,12 +63,16 @@ def run(*flags, page=False):
     """The command, in this process, without the pages of its source runs and mostly its own."""
     with contextlib.ExitStack() as patches:
         patches.enter_context(mock.patch.object(imp_run, "report"))
-        patches.enter_context(mock.patch.object(elastic, "prepare", prepared))
-        patches.enter_context(mock.patch.object(imp_flow, "prepare", prepared))
+        patches.enter_context(mock.patch.object(several, "prepare", prepared))
+        patches.enter_context(mock.patch.object(imp_run, "prepare", prepared))
+        patches.enter_context(mock.patch.object(several, "estimate_seconds", lambda *_: 90.0))
         if not page:
-            patches.enter_context(mock.patch.object(elastic, "report"))
-            patches.enter_context(mock.patch.object(elastic, "estimate_seconds", lambda *_: 1.0))
-        return elastic.run(cli.parse(elastic.PRESETS, [*FLAGS, *flags], prog="elastic"))
+            patches.enter_context(mock.patch.object(elastic, "write_findings"))
+            patches.enter_context(mock.patch.object(elastic, "make_page"))
+            patches.enter_context(mock.patch.object(elastic.Study, "report"))
+        config = cli.parse(elastic.PRESETS, [*FLAGS, *flags], prog="elastic")
+        elastic.run(config)
+        return config.out
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +93,7 @@ def forbid(*arguments, **options):
     raise AssertionError("what is finished must not be trained again")
 
 
-def test_every_cell_is_a_row(finished):
+def test_every_training_is_a_row(finished):
     cells = read_csv(finished / "cells.csv")
     # Own tickets of both depths, one stretch (with shuffled copies), two squeezes; two seeds.
     assert len(cells) == 2 * (3 + 3 + 4 + 3 + 3)
@@ -118,67 +132,73 @@ def test_tables_and_page(finished):
     }  # fmt: skip
 
 
+def test_the_page_is_a_function_of_its_folder(copy, finished):
+    """Made again elsewhere, from the tables and config.json alone."""
+    for depth in (14, 20):
+        shutil.rmtree(copy / f"depth{depth}")
+    there, here = make_page(finished), make_page(copy)
+    assert here.answers == there.answers
+    for ours, theirs in zip(here.sections, there.sections, strict=True):
+        assert (ours.title, ours.text, ours.items) == (theirs.title, theirs.text, theirs.items)
+        if ours.table is not None and theirs.table is not None:
+            pd.testing.assert_frame_equal(ours.table, theirs.table)
+
+
+def test_tables_of_an_earlier_start_do_not_stay(copy):
+    """No map of the same depths is left to compare, so no comparison is."""
+    assert (copy / "comparisons.csv").exists()
+    losses = read_csv(copy / "cells.csv")
+    with mock.patch.object(findings, "compare_frame", lambda *_, **__: losses[:0]):
+        run("--out", str(copy), page=True)
+    assert not (copy / "comparisons.csv").exists()
+    sections = {section.title: section for section in make_page(copy).sections}
+    (maps,) = (section for title, section in sections.items() if title.startswith("Maps"))
+    assert maps.text and maps.table is not None and maps.table.empty
+
+
 def test_finished_experiment_reports_again(copy, monkeypatch):
     before = everything(copy)
     monkeypatch.setattr(imp_run, "run_levels", forbid)
-    monkeypatch.setattr(elastic_cells, "train_cell", forbid)
-    monkeypatch.setattr(elastic, "estimate_seconds", forbid)
+    monkeypatch.setattr(trainings, "train", forbid)
+    monkeypatch.setattr(several, "estimate_all", forbid)
     run("--out", str(copy), page=True)
     after = everything(copy)
     different = {name for name in before if before[name] != after[name]}
     assert different <= {"environment.json", "report.html"}  # the page prints the environment
 
 
-def test_cells_depend_on_their_names_alone(copy, finished):
-    """Half of the rows lost: what comes back is the same, bit for bit."""
+def test_trainings_depend_on_their_names_alone(copy, finished, capsys):
+    """Five of 16 lost: what comes back is the same, bit for bit, in its place."""
     cells = read_csv(copy / "cells.csv")
     write_csv(
         copy / "cells.csv", cells[(cells["kind"] == "reinit") | (cells["target_depth"] == 14)]
     )
     run("--out", str(copy))
     assert (copy / "cells.csv").read_bytes() == (finished / "cells.csv").read_bytes()
+    said = capsys.readouterr().out
+    assert "0 of 2 networks and 5 of 16 trainings of moved tickets are missing" in said
+    # A training is one level of the 1 + 3 * 3 steps that are estimated to take 90 seconds.
+    assert f"about {5 * 90 * 3 / 10 / 60:.1f} minutes" in said
 
 
-KILL = """
-import os, signal, sys
-from unittest import mock
-from experiments import elastic
-from experiments.shell import cli
-from experiments.trunk import run
-from imp_rg.runs import files
-original, left = files.write_bytes, int(sys.argv[1])
-def kill(path, content):
-    global left
-    left -= path.name == "cells.csv"
-    if left == 0:
-        path.with_name(f".{path.name}.{os.getpid()}.tmp").write_bytes(content[:100])
-        os.kill(os.getpid(), signal.SIGKILL)
-    original(path, content)
-files.write_bytes = kill
-run.report, elastic.estimate_seconds = mock.Mock(), lambda *_: 1.0
-elastic.run(cli.parse(elastic.PRESETS, sys.argv[2:], prog="elastic"))
-"""
-
-
-def test_killed_within_the_cells(copy, finished, monkeypatch):
-    """SIGKILL while the fourth cell is written: three are kept, the rest comes out the same."""
+def test_killed_within_the_trainings(copy, finished, monkeypatch):
+    """SIGKILL while the fourth is written: three are kept, the rest comes out the same."""
     (copy / "cells.csv").unlink()
-    child = start("-c", KILL, "4", *FLAGS, "--out", str(copy))
+    flags = ("elastic", "4", *FLAGS, "--out", str(copy))
+    child = start("tests/kill_ledger.py", *flags, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
     output = child.communicate(timeout=300)
     assert child.returncode == -signal.SIGKILL, output
-    kept = read_csv(copy / "cells.csv")
-    assert len(kept.drop_duplicates(KEY)) == 3
-    trained = mock.Mock(wraps=elastic_cells.train_cell)
-    monkeypatch.setattr(elastic_cells, "train_cell", trained)
+    assert not (copy / "cells.csv").read_bytes().endswith(b"\n")
+    trained = mock.Mock(wraps=trainings.train)
+    monkeypatch.setattr(trainings, "train", trained)
     run("--out", str(copy))
     assert trained.call_count == 16 - 3
     assert (copy / "cells.csv").read_bytes() == (finished / "cells.csv").read_bytes()
-    assert not list(copy.glob(".*.tmp"))
 
 
-def test_more_densities_and_maps_add_cells(copy, finished, monkeypatch):
-    trained = mock.Mock(wraps=elastic_cells.train_cell)
-    monkeypatch.setattr(elastic_cells, "train_cell", trained)
+def test_more_densities_and_maps_add_trainings(copy, finished, monkeypatch):
+    trained = mock.Mock(wraps=trainings.train)
+    monkeypatch.setattr(trainings, "train", trained)
     monkeypatch.setattr(imp_run, "run_levels", forbid)
     before = read_csv(finished / "cells.csv")
     # The second map is one that is there, under another name.
@@ -200,13 +220,13 @@ def test_fresh_trains_everything_again(copy, monkeypatch):
     monkeypatch.setattr(imp_run, "run_level", reach)
     with pytest.raises(ReachedError):
         run("--out", str(copy), "--fresh")
-    assert not (copy / "cells.csv").exists()
+    assert read_csv(copy / "cells.csv").empty
 
 
-def test_interrupt_keeps_finished_cells(copy, monkeypatch):
+def test_interrupt_keeps_finished_trainings(copy, monkeypatch):
     cells = read_csv(copy / "cells.csv")
     write_csv(copy / "cells.csv", cells[cells["kind"] == "random"])
-    monkeypatch.setattr(elastic_cells, "train_cell", forbid)
+    monkeypatch.setattr(trainings, "train", forbid)
     cli.interrupted.set()
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -229,17 +249,15 @@ def test_what_is_trained_is_the_moved_ticket(finished, setup20, monkeypatch):
     target = jax.eval_shape(setup20.init, jax.random.key(0))
     moved = transform(source, route.block_map, target=target)
     seen = {}
-    for kind in elastic_cells.KINDS:
+    for kind in trainings.KINDS:
 
         def train(keys, variables, masks, data, kind=kind):
             seen[kind] = keys, to_flat(variables.params), to_flat(masks)
             return variables, mock.Mock(is_finite=np.array([True, False]))
 
         scheme = setup20.scheme._replace(retrain=train)
-        rows = elastic_cells.train_cell(
-            Cell(route, kind, 2), setup=setup20._replace(scheme=scheme),
-            run=finished / "depth14", seeds=[0, 1],
-        )  # fmt: skip
+        setup = setup20._replace(scheme=scheme)
+        rows = trainings.train(Training(route, kind, 2), setup, finished / "depth14", [0, 1])
         assert rows["test_metric"].isna().tolist() == [False, True]
         assert rows["density"][1] == pytest.approx(moved.density(PRUNABLE), abs=0)
     params, masks = to_flat(moved.rewind.params), to_flat(moved.masks)
@@ -266,9 +284,9 @@ def test_levels_nearest_to_densities(setup20):
 
 def test_shuffled_only_where_there_are_copies():
     routes = [Route(20, 14, "drop-last", squeeze(2, (2,))), Route(14, 20, "app", appending(1, 2))]
-    cells = plan_cells(routes, {14: [3], 20: [3, 5]})
-    assert len(cells) == 2 * 3 + 4
-    assert {cell.route.name for cell in cells if cell.kind == "shuffled"} == {"app"}
+    planned = plan_trainings(routes, {14: [3], 20: [3, 5]})
+    assert len(planned) == 2 * 3 + 4
+    assert {one.route.name for one in planned if one.kind == "shuffled"} == {"app"}
 
 
 def test_maps_of_the_default():
@@ -314,7 +332,7 @@ BAD = [
 def test_bad_input_gets_one_line(flags, line, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     monkeypatch.setattr("sys.argv", ["elastic", *FLAGS, *flags, "--out", os.fspath(out)])
-    monkeypatch.setattr(elastic, "prepare", prepared)
+    monkeypatch.setattr(several, "prepare", prepared)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as stop:
         cli.main(elastic.run, elastic.PRESETS, prog="elastic")

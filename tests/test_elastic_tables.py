@@ -1,4 +1,4 @@
-"""Spread of exponents, losses of moved tickets, and their prediction, on planted numbers."""
+"""Exponents by depth, losses of moved tickets, and their mismatches, on planted numbers."""
 
 from typing import Any
 
@@ -7,27 +7,28 @@ import pandas as pd
 import pytest
 from run_folder import write_run_folder
 
-from experiments.studies.elastic import score as elastic_score
-from experiments.studies.elastic import words
 from experiments.studies.elastic.config import Config, Route
-from experiments.studies.elastic.score import (
-    ROUTE,
-    compare_frame,
-    loss_frame,
-    mismatch_frame,
-    score_frame,
-    score_routes,
-    transfer_frame,
-)
-from experiments.studies.elastic.tables import (
+from experiments.studies.elastic.exponents import (
     STAGES,
     Exponents,
     paper_frame,
     read_exponents,
     sigma_frame,
-    spread,
     spread_differences,
     spread_frame,
+)
+from experiments.studies.elastic.findings import (
+    ROUTE,
+    compare_frame,
+    count_signs,
+    loss_frame,
+    mismatch_frame,
+    paper_pairs,
+    score_frame,
+    tally_moved,
+    tally_statement,
+    transfer_frame,
+    untested,
 )
 from imp_rg.published import cifar_resnet_sigma
 from imp_rg.runs import read
@@ -78,35 +79,6 @@ def test_fewer_levels_are_the_first_levels(flow20, tmp_path):
     assert np.abs(whole["sigma"]["stage1"] - found["sigma"]["stage1"]).max() > 1e-6
 
 
-def test_spread_by_hand():
-    found = spread(np.array([[0.1, 0.3], [0.2, 0.6]]))
-    np.testing.assert_allclose(found.sd, [0.2 / np.sqrt(2), 0.4 / np.sqrt(2)])
-    np.testing.assert_allclose(found.range, [0.2, 0.4])
-    assert found.sd_of_mean == pytest.approx(0.3 / np.sqrt(2))
-    # Interaction: +-0.05 in every cell, mean square 0.01 with one degree of freedom, half of it.
-    assert found.sd_corrected == pytest.approx(np.sqrt(0.09 / 2 - 0.01 / 2))
-    assert np.isnan(spread(np.array([[0.1, 0.3]])).sd_corrected)
-    assert np.isnan(spread(np.array([[0.1, np.nan], [0.2, 0.3]])).sd_of_mean)
-
-
-def test_scatter_between_seeds_is_taken_out():
-    """4,000 draws: the plain spreads are too large, the corrected variance is right."""
-    rng, truth, noise = np.random.default_rng(0), np.array([0.0, 0.1, 0.2, 0.3]), 0.1
-    drawn = [spread(truth + noise * rng.standard_normal((3, 4)) + rng.standard_normal((3, 1)))
-             for _ in range(4000)]  # fmt: skip
-    variance = truth.var(ddof=1)
-    per_seed, of_mean, corrected = (
-        np.mean([np.mean(getattr(found, name) ** 2) for found in drawn])
-        for name in ("sd", "sd_of_mean", "sd_corrected")
-    )
-    error = np.std([found.sd_corrected**2 for found in drawn]) / np.sqrt(len(drawn))
-    assert per_seed == pytest.approx(variance + noise**2, rel=0.02)
-    assert of_mean == pytest.approx(variance + noise**2 / 3, rel=0.02)
-    # Cut off at 0 in a few draws, hence never below by more than the error.
-    assert corrected == pytest.approx(variance, abs=5 * error)
-    assert abs(of_mean - variance) > 5 * error
-
-
 def test_spread_by_depth():
     shallow = planted(20, (0.1, 0.2), noise=0.001)
     deep = planted(32, (0.0, 0.2, 0.4, 0.6), noise=0.001, seed=1)
@@ -121,10 +93,24 @@ def test_spread_by_depth():
     differences = spread_differences(networks, ci_level=0.95)
     assert set(zip(differences["depth_a"], differences["depth_b"], strict=True)) == {(20, 32)}
     assert (differences["low"] > 0).all()
-    said = words.spread_sentence(differences, 5)
-    assert "in 1 of 1 pairs of depths" in said and "ResNet-32 minus 20 +0.187" in said
+    of_all = differences[differences["stage"] == "mean of stages"].set_index("quantity")
+    assert of_all.loc["sigma", "mean"] == pytest.approx(0.187, abs=0.001)
     reverse = spread_differences([planted(20, (0, 0.4)), planted(32, (0.1,) * 4)], ci_level=0.95)
-    assert "in 0 of 1 pairs" in words.spread_sentence(reverse, 5)
+    assert (reverse["mean"] < 0).all()
+
+
+def test_signs_and_excesses_are_counted():
+    rows = pd.DataFrame({
+        "sigma": [0.2, -0.1, 0.3, np.nan], "paper": [0.1, 0.1, 0.2, 0.1],
+        "sigma_init": [0.1, -0.2, -0.1, 0.1],
+        "excess_init_low": [0.01, -0.3, -0.1, np.nan], "excess_init_high": [0.2, -0.1, 0.2, np.nan],
+        "excess_oneshot_low": [-0.1, -0.1, np.nan, np.nan],
+        "excess_oneshot_high": [0.1, 0.1, np.nan, np.nan],
+    })  # fmt: skip
+    rows = rows.assign(excess_init=0.0, excess_oneshot=0.0)
+    assert count_signs(rows) == {
+        "blocks": 3, "as_paper": 2, "as_init": 2, "clear_init": 2, "clear_oneshot": 0,
+    }  # fmt: skip
 
 
 def test_the_papers_own_mismatches():
@@ -139,9 +125,12 @@ def test_the_papers_own_mismatches():
     assert round(table.loc["drop-last-four", "stage1"], 3) == 0.160
     assert round(table.loc["copy-last-two", "rms"], 3) == 0.063
     assert round(table.loc["copy-first-two", "rms"], 3) == 0.085
-    said = words.paper_sentence(paper_frame())
-    assert "in 4 of 5 comparisons over all stages and in 3 of 5 in stage 1" in said
-    assert "copy-last-two 0.063 against copy-first-two 0.085" in said
+    pairs = paper_pairs(paper_frame())
+    assert len(pairs) == 5
+    assert (pairs["rms_worse"] > pairs["rms_better"]).sum() == 4
+    assert (pairs["stage1_worse"] > pairs["stage1_better"]).sum() == 3
+    against = pairs[pairs["map_worse"] == "copy-last-two"]
+    assert list(against["map_better"]) == ["copy-first-two"]
 
 
 DENSITIES = np.array([1.0, 0.5, 0.25])
@@ -223,22 +212,22 @@ def test_transfer_by_hand():
     assert row["minus_random"] == pytest.approx(26.25) and row["minus_reinit"] == 17.25
     assert row["minus_random_low"] < 26.25 < row["minus_random_high"]
     assert np.isnan(table.loc["copy-last", "minus_reinit"])
-    said = words.transfer_sentence(table.reset_index())
-    assert said.startswith("Moved between depths by the default maps, 1 of 1 tickets come within")
-    assert "lose -0.2 points in the median" in said
+    assert tally_moved(table.reset_index()) == {
+        "moved": 1, "counted": 1, "within": 1, "above_random": 1, "above_reinit": 1,
+    }  # fmt: skip
 
 
 def test_nothing_counts():
     saturated = cells({"ticket": (86.0, 88.0), "random": (97.0, 98.0)})
     losses = loss_frame(saturated, {20: metrics()})
     table = transfer_frame(losses, ci_level=0.95)
-    assert "cannot be said" in words.transfer_sentence(table)
+    assert tally_moved(table)["moved"] == 1 and tally_moved(table)["counted"] == 0
     assert compare_frame(losses, table, ci_level=0.95).empty
     read_at = {14: planted(14, (0.1,)), 20: planted(20, (0.1, 0.2))}
     mismatches = mismatch_frame([Route(14, 20, "appending", appending(1, 2))], read_at, read_at)
-    score = score_frame(mismatches, table, seed=0)
+    score = score_frame(mismatches, table)
     assert score["spearman"].isna().all() and set(score["verdict"]) == {"no power"}
-    assert "cannot be said" in words.score_sentence(score)
+    assert (score["num_routes"] == 0).all()
 
 
 def test_mismatch_by_hand():
@@ -256,56 +245,6 @@ def test_mismatch_by_hand():
     assert list(table["depth_difference"]) == [12, 12, 18]
 
 
-def routes_of(num_pairs=4, maps=3):
-    group = np.repeat(np.arange(num_pairs), maps)
-    return group, 0.1 * (1 + group % 3)
-
-
-def test_a_planted_predictor_wins():
-    group, control = routes_of()
-    rng = np.random.default_rng(1)
-    truth = rng.random(len(group))
-    loss = truth + 0.05 * rng.standard_normal((3, len(group)))
-    score = score_routes(truth, loss, control, group, seed=0)
-    assert score.spearman > 0.9 and score.p_value < 0.001 and score.num_cells == 36
-    assert 0 < score.low < score.difference < score.high
-    assert score.verdict == "beats the ratio of depths"
-    wrong = score_routes(-truth, loss, control, group, seed=0)
-    assert wrong.spearman == pytest.approx(-score.spearman) and wrong.p_value > 0.999
-    assert score.agree + wrong.agree == score.pairs == 3 * 4 * 3
-
-
-def test_noise_has_no_power(monkeypatch):
-    """60 predictors of noise: the permutation p is uniform enough, and few intervals miss 0."""
-    monkeypatch.setattr(elastic_score, "NUM_DRAWS", 400)
-    group, control = routes_of()
-    rng = np.random.default_rng(2)
-    scores = [
-        score_routes(rng.random(12), rng.random((3, 12)), control, group, seed=i) for i in range(60)
-    ]
-    num_small = sum(score.p_value < 0.05 for score in scores)
-    assert num_small <= 8  # binomial of 60 at 5 %: 3 expected, 9 or more once in 500
-    assert sum(score.verdict == "beats the ratio of depths" for score in scores) <= 8
-
-
-def test_few_ways_have_no_power():
-    group, control = routes_of(2, 2)
-    x = np.arange(4.0)
-    score = score_routes(x, x[None], control, group, seed=0)
-    assert score.spearman == 1 and score.verdict == "no power" and np.isnan(score.low)
-
-
-def test_cells_that_do_not_count_are_left_out():
-    group, control = routes_of()
-    x = np.random.default_rng(3).random(12)
-    loss = np.stack([x, x])
-    loss[0, :4], loss[:, 5] = np.nan, np.nan
-    x[5] = 100.0  # would spoil the order if it counted
-    score = score_routes(x, loss, control, group, seed=0)
-    assert score.spearman == pytest.approx(1) and score.num_routes == 11
-    assert score.num_cells == 7 + 11 and score.agree == score.pairs
-
-
 def test_maps_against_each_other():
     trained = pd.concat([
         cells({"ticket": (80.0, 81.0), "random": (60.0, 60.0)}, source=20, target=32, level=level,
@@ -320,14 +259,20 @@ def test_maps_against_each_other():
     row: Any = table.set_index("statement").loc["unique blocks"]
     assert row["mean"] == pytest.approx(5.05) and row["num_levels"] == 2
     assert row["mean_low"] > 0
-    assert words.tally(table, "unique blocks") == "1 worse"
-    assert "copy-first against appending: +5.0" in words.comparison_sentence(table, "unique blocks")
-    assert words.tally(table, "first blocks dropped") == "not tested"
-    assert "56 to 32" in words.untested("first blocks dropped", (14, 32), "digits")
-    assert words.untested("first blocks dropped", (32, 56), "cifar10") == "nothing"
+    assert tally_statement(table, "unique blocks") == {"worse": 1}
+    assert not tally_statement(table, "first blocks dropped")
+    better = table.assign(mean=-1.0, mean_low=-2.0, mean_high=-0.5)
+    assert tally_statement(better, "unique blocks") == {"better": 1}
+    unclear = table.assign(mean_low=-2.0, mean_high=0.5)
+    assert tally_statement(unclear, "unique blocks") == {"not told apart": 1}
+    one_seed = table.assign(mean_low=np.nan, mean_high=np.nan)
+    assert tally_statement(one_seed, "unique blocks") == {"no interval": 1}
+    assert "56 to 32" in untested("first blocks dropped", (14, 32), "digits")
+    assert "CIFAR-10" in untested("first blocks dropped", (32, 56), "digits")
+    assert not untested("first blocks dropped", (32, 56), "cifar10")
 
 
-def test_columns_name_a_way():
+def test_columns_name_a_route():
     """Every map once: the score pivots on these names."""
     for depths in ((14, 20, 32), (14, 20, 32, 44, 56)):
         routes = Config(depths=depths).routes()

@@ -2,8 +2,8 @@
 
 import html
 import json
-import re
-import subprocess
+import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +13,13 @@ import pytest
 
 from experiments import error_law
 from experiments.shell import cli
-from experiments.studies.error_law.page import published_gamma
+from experiments.studies.error_law.fits import read_curves
+from experiments.studies.error_law.page import (
+    gamma_table,
+    make_page,
+    published_side,
+    read_exponents,
+)
 from imp_rg.plots.error_law import FittedCurve, error_collapse, error_curves
 from imp_rg.rg import fit_error_law
 
@@ -66,37 +72,68 @@ def test_planted_tasks_come_back(reported):
 
 
 def test_the_page_puts_table_7_beside_ours(reported):
-    page = (reported / "report.html").read_text()
-    cells = {}
-    gamma_table = page.split('id="gamma"')[1].split("</table>")[0]
-    for row in re.findall(r"<tr>(.*?)</tr>", gamma_table, re.S)[1:]:
-        first, *rest = map(html.unescape, re.findall(r"<td>(.*?)</td>", row))
-        cells[first] = rest
-    assert list(cells) == ["cifar10 (CIFAR-10)", "own", "CIFAR-100", "SVHN", "ImageNet", "simCLR"]
-    assert cells["cifar10 (CIFAR-10)"][:4] == ["-0.14", "-0.10", "-0.16", "-0.21"]
-    assert cells["simCLR"] == ["–", "–", "-1.01", "–", *["–"] * 4]
-    row = pd.read_csv(reported / "exponents.csv").iloc[0]
-    assert cells["cifar10 (CIFAR-10)"][4:] == [
-        f"{row['paper_gamma']:+.2f}",
+    table = read_exponents(reported)
+    shown = gamma_table(table).set_index("task")
+    assert list(shown.index) == [
+        "cifar10 (CIFAR-10)", "own", "CIFAR-100", "SVHN", "ImageNet", "simCLR"
+    ]  # fmt: skip
+    assert list(shown.loc["cifar10 (CIFAR-10)"])[:4] == ["-0.14", "-0.10", "-0.16", "-0.21"]
+    assert list(shown.loc["simCLR"]) == ["–", "–", "-1.01", "–", *["–"] * 3]
+    row = table.iloc[0]
+    assert list(shown.loc["cifar10 (CIFAR-10)"])[4:] == [
+        f"{row['paper_gamma']:+.2f} "
         f"[{row['paper_gamma_low']:+.2f}, {row['paper_gamma_high']:+.2f}]",
-        f"{row['gamma']:+.2f}",
-        f"[{row['gamma_low']:+.2f}, {row['gamma_high']:+.2f}]",
+        f"{row['gamma']:+.2f} [{row['gamma_low']:+.2f}, {row['gamma_high']:+.2f}]",
+        "identified",
     ]
-    assert page.count("data:image/svg+xml") == 2 and 'src="data:' in page
-    assert (reported / "figures" / "collapse.png").stat().st_size > 5000
+
+
+def test_the_page_is_made_of_its_folder_alone(reported):
+    page = html.unescape((reported / "report.html").read_text(encoding="utf-8"))
+    assert page.count("data:image/svg+xml") == 2
+    before = (reported / "figures" / "errors.svg").read_bytes()
+    made = make_page(reported)
+    assert "2 of 2" in made.answers[0] and len(made.answers) == 3
+    assert all(sentence in page for sentence in made.answers)
+    assert (reported / "figures" / "errors.svg").read_bytes() == before
+    (parameters,) = (x.table for x in made.sections if x.name == "parameters")
+    assert parameters is not None and "gamma of Eq. 1" in parameters
 
 
 def test_our_own_runs_are_not_identified_and_the_page_says_so(tmp_path, capsys):
     runs = (RESULTS / "digits-resnet14", RESULTS / "cifar10-resnet20")
     error_law.run(error_law.Config(runs=runs, out=tmp_path))
-    page = (tmp_path / "report.html").read_text()
-    for run in runs:
-        assert f"{run.name}: gamma is not identified: 0 densities lie on the power law" in page
-    assert "No collapse is drawn" in page
-    assert not (tmp_path / "figures" / "collapse.png").exists()
     assert capsys.readouterr().out.count("not identified:") == 2
-    table = pd.read_csv(tmp_path / "exponents.csv")
+    table = read_exponents(tmp_path)
     assert list(table["num_test"]) == [360, 10_000] and list(table["num_seeds"]) == [3, 1]
+    assert not table["identified"].any() and list(table["num_in_window"]) == [0, 0]
+    shown = gamma_table(table)
+    assert list(shown["here, paper's gauge"])[:2] == ["not identified"] * 2
+    assert shown["verdict"][0].startswith("not identified: 0 densities lie on the power law")
+    assert not (tmp_path / "figures" / "collapse.png").exists()
+    assert "0 of 2" in make_page(tmp_path).answers[0]
+
+
+def test_the_papers_value_lies_within_or_outside():
+    row = {"identified": True, "paper_gamma": -1.0, "paper_gamma_low": -1.2,
+           "paper_gamma_high": -0.9}  # fmt: skip
+    assert published_side(row) == ""
+    assert published_side({**row, "published": -1.1}) == "within"
+    assert published_side({**row, "published": -0.14}) == "outside"
+    assert published_side({**row, "published": np.nan}) == ""
+    assert published_side({**row, "published": -1.1, "identified": False}) == ""
+
+
+@pytest.mark.parametrize("former", [False, True])
+def test_an_old_default_folder_is_found(tmp_path, monkeypatch, former):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pathlib.Path.resolve", lambda path: path)  # the hash is of whole paths
+    # As experiments.exponents called it before it was renamed.
+    name = "data-1-9a459c31"
+    if former:
+        (tmp_path / "runs" / "exponents" / name).mkdir(parents=True)
+    config = error_law.Config(csv=Path("/data.csv"), num_test=200)
+    assert config.folder() == Path("runs", "exponents" if former else "error_law", name)
 
 
 def test_figures_draw_the_data_and_the_law():
@@ -129,17 +166,8 @@ def test_seeds_that_stopped_are_left_out(tmp_path):
     config = (RESULTS / "digits-resnet14" / "config.json").read_text()
     (tmp_path / "config.json").write_text(config)
     frame[(frame["seed"] != 1) | (frame["level"] < 4)].to_csv(tmp_path / "metrics.csv", index=False)
-    (task,) = error_law._read_tasks(error_law.Config(runs=(tmp_path,)))
-    assert task.errors.shape == (2, 13)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "row"),
-    [("cifar10", "CIFAR-10"), ("svhn_cropped", "SVHN"), ("CIFAR-100", "CIFAR-100"), ("digits", "")],
-)
-def test_published_rows_are_found_by_data_set(dataset, row):
-    found = published_gamma(dataset)
-    assert (found.row if found else "") == row
+    (curve,) = read_curves(error_law.Config(runs=(tmp_path,)))
+    assert curve.errors.shape == (2, 13)
 
 
 def change(**columns):
@@ -209,10 +237,11 @@ def test_bad_folders(tmp_path):
         error_law.Config(ci_level=95)
 
 
-def test_command_line_says_one_line():
-    command = [sys.executable, "-m", "experiments.error_law", "nowhere"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=RESULTS.parent.parent, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr == "error: runs: must be run folders with metrics.csv, got 'nowhere'\n"
+def test_command_line_says_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["error_law", "nowhere"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(error_law.__file__), run_name="__main__")
+    assert stop.value.code == 2
+    said = "error: runs: must be run folders with metrics.csv, got 'nowhere'\n"
+    assert capsys.readouterr().err == said

@@ -65,7 +65,7 @@ def test_accuracy_is_pytorchs(case, capsys, monkeypatch):
     assert "mean 0.45 0.5 0.4, std 0.25 0.2 0.3 on the 0 to 1 scale, as given" in said
 
 
-def test_the_default_normalisation_is_that_of_the_training_images(case, capsys):
+def test_the_default_normalization_is_that_of_the_training_images(case, capsys):
     folder, _, with_train = case
     evaluate.run(evaluate_with(folder))
     said = capsys.readouterr().out

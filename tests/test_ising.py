@@ -4,6 +4,7 @@ import dataclasses
 import html
 import re
 from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from experiments import ising as experiment
-from experiments.studies.ising import page as ising_page
+from experiments.studies.ising.page import CAPTIONS, TABLES, error_text, exponent_table, make_page
 from imp_rg.rg import ising
 from imp_rg.rg.monte_carlo_rg import (
     binder_crossing,
@@ -283,7 +284,7 @@ def test_couplings_of_unblocked_spins_are_those_put_in():
                      num_chains=16, num_samples=100)  # fmt: skip
     counts = [ising.field_histogram(chain) for chain in np.moveaxis(np.asarray(spins), 1, 0)]
     found = jackknife(
-        lambda histograms: ising.renormalised_couplings(histograms.sum(axis=0)),
+        lambda histograms: ising.renormalized_couplings(histograms.sum(axis=0)),
         (np.array(counts),),
     )
     assert np.all(found.error < 0.01)
@@ -292,11 +293,11 @@ def test_couplings_of_unblocked_spins_are_those_put_in():
 
 def test_couplings_of_full_order_are_nan():
     ordered = ising.field_histogram(np.ones((2, 8, 8), np.int8))
-    assert np.isnan(ising.renormalised_couplings(ordered)).all()
+    assert np.isnan(ising.renormalized_couplings(ordered)).all()
     with pytest.raises(ValueError, match=r"spins: sides must be at least 5, got \(4, 8\)"):
         ising.field_histogram(np.ones((1, 4, 8), np.int8))
     with pytest.raises(ValueError, match="num_operators: must be 1 to 4, got 5"):
-        ising.renormalised_couplings(ordered, num_operators=5)
+        ising.renormalized_couplings(ordered, num_operators=5)
 
 
 # The experiment
@@ -308,20 +309,44 @@ TINY = dataclasses.replace(experiment.PRESETS["smoke"], bins=2, samples=10, pict
 
 def test_experiment_writes_tables_figures_and_page(tmp_path, monkeypatch):
     config = dataclasses.replace(TINY, out=tmp_path / "run", run=IMP_RUN)
-    folder = experiment.run(config)
-    for table in experiment.TABLES:
+    with mock.patch.object(experiment, "make_page", side_effect=make_page) as pages:
+        folder = experiment.run(config)
+    pages.assert_called_once_with(folder)
+    for table in TABLES:
         assert len(pd.read_csv(folder / f"{table}.csv")) > 0, table
-    for figure in ising_page.CAPTIONS:
+    for figure in CAPTIONS:
         assert (folder / "figures" / f"{figure}.svg").exists()
     page = html.unescape(re.sub('base64,[^"]*', "", (folder / "report.html").read_text()))
-    assert all(caption in page for _, caption in ising_page.CAPTIONS.values())
+    assert all(caption in page for caption in CAPTIONS.values())
     assert not re.search(r"\bnan\b", page)
+    assert len(pd.read_csv(folder / "imp_metrics.csv")) == len(pd.read_csv(IMP_RUN / "metrics.csv"))
+    rows = pd.read_csv(folder / "exponents.csv").query("exponent == 'y_t'")
+    shown = exponent_table(rows)
+    assert list(shown["operators"])[:2] == ["nearest", "… diagonal"]
+    assert list(shown.columns[1:]) == ["blocking 1 (16 to 8)", "blocking 2 (8 to 4)"]
+    (at,) = rows.query("num_operators == 1 and blocking == 2").to_dict("records")
+    assert str(shown.iloc[0, 2]).startswith(error_text(at["value"], at["error"]))
     # Again: nothing is measured anew, and other settings are refused.
-    monkeypatch.setattr(experiment, "measure_all", None)
-    monkeypatch.setattr(ising_page, "write_page", lambda folder, imp_run: None)
+    monkeypatch.setattr(experiment, "measure", None)
+    monkeypatch.setattr(experiment, "make_page", lambda folder: None)
+    monkeypatch.setattr(experiment.Study, "report", lambda study, page, folder: folder)
     experiment.run(config)
     with pytest.raises(ValueError, match="seed 0 there, 1 here"):
         experiment.run(dataclasses.replace(config, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.99624, 0.0021, "0.9962(21)"),
+        (1.8754, 0.00093, "1.87540(93)"),
+        (12.3, 4.2, "12.3(42)"),
+        (1.0, 0.0, "–"),
+        (np.nan, 0.1, "–"),
+    ],
+)
+def test_errors_in_units_of_the_last_digits(value, error, text):
+    assert error_text(value, error) == text
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from experiments import language_flow
 from experiments.shell import cli
-from experiments.shell.progress import LevelProgress
 from experiments.studies.language.assemble import load_texts, prepare
 from experiments.studies.language.config import PRESETS
 from experiments.trunk import run
+from experiments.trunk.progress import LevelProgress
 
 TABLES = ("flow.csv", "null_flow.csv", "metrics.csv", "spectrum.csv", "observables.csv")
 SMALL = (
@@ -38,7 +38,7 @@ def run_in_process(*flags):
 def run_without_pages(*flags):
     with (
         mock.patch.object(run, "report"),
-        mock.patch.object(language_flow.page, "report"),
+        mock.patch.object(language_flow, "report", side_effect=lambda folder, study: folder),
     ):
         return run_in_process(*flags)
 

@@ -1,12 +1,23 @@
 """The `init` flow of a checkpoint: what reading the file gives, and the page beside Table 3."""
 
+from unittest import mock
+
 import jax
 import numpy as np
 import pytest
 from language_folder import write_uneven_checkpoint
 
-from experiments.language_init import Config, answers, init_flow, layer_rows, run, sigma_frame
-from experiments.studies.language.tables import layer_of
+from experiments.language_init import Config, run
+from experiments.studies.language import untrained
+from experiments.studies.language.findings import layer_of
+from experiments.studies.language.untrained import (
+    init_flow,
+    limits,
+    make_page,
+    pooler_frame,
+    sigma_table,
+    untrained_frame,
+)
 from imp_rg.config import PruneConfig
 from imp_rg.foreign.bert_variables import find_checkpoint, load_bert, read_config
 from imp_rg.models.bert import make_bert
@@ -26,7 +37,7 @@ def test_flow_is_that_of_the_file(num_layers, tmp_path):
     flow = init_flow(model, params, Config(checkpoint=str(tmp_path)))
     path = tmp_path / "model.safetensors"
     other = read(path, blocks="bert-layers", one_shot=TENTHS, levels=9)
-    table = sigma_frame(flow).query("partition == 'layer'")
+    table = untrained_frame(flow).query("partition == 'layer'")
     expected, null = other.spectrum(), other.null_spectrum("gaussian")
     np.testing.assert_allclose(table["sigma"], expected.sigma["paper"][:-1], atol=1e-6)
     np.testing.assert_allclose(table["slope"], expected.sigma["slope"][:-1], atol=1e-6)
@@ -45,7 +56,7 @@ def test_mean_sizes_and_last_densities(tmp_path):
     tensors = write_uneven_checkpoint(tmp_path, 2)
     model = make_bert(read_config(tmp_path))
     params = load_bert(jax.random.key(0), tmp_path, model).variables.params
-    table = sigma_frame(init_flow(model, params, Config())).set_index("block")
+    table = untrained_frame(init_flow(model, params, Config())).set_index("block")
     matrices = {n: t for n, t in tensors.items() if t.ndim == 2 and ".layer." in n}
     matrices["pooler"] = tensors["bert.pooler.dense.weight"]
     everything = np.concatenate([np.abs(t).ravel() for t in matrices.values()])
@@ -58,16 +69,20 @@ def test_mean_sizes_and_last_densities(tmp_path):
         assert table.loc[block, "weights"] == values.size
 
 
-def test_command_writes_tables_and_page(tmp_path, capsys):
+def test_command_writes_tables_and_page(tmp_path):
     (tmp_path / "tiny").mkdir()
     write_uneven_checkpoint(tmp_path / "tiny", 12)
     out = run(Config(checkpoint=str(tmp_path / "tiny"), levels=3, out=tmp_path / "out"))
-    assert "Table 3" in capsys.readouterr().out
     flow, table = read_csv(out / "init_flow.csv"), read_csv(out / "sigma.csv")
     assert len(flow) == 4 * 73 and len(table) == 12 + 6
-    page = (out / "report.html").read_text(encoding="utf-8")
-    assert "-0.058 to -0.052" in page and "Beside the paper&#39;s Table 3" in page
-    assert (out / "figures" / "sigma.svg").is_file()
+    shown = sigma_table(table, "layer")
+    assert shown["paper's Table 3, range over tasks"][0] == "-0.058 to -0.052"
+    assert len(read_csv(out / "pooler.csv")) == 4
+    with mock.patch.object(untrained, "save_figure"):
+        page = make_page(out)
+    assert page.answers[-1].startswith("Beside the paper's Table 3")
+    assert [len(s.table) for s in page.sections if s.table is not None] == [12, 6]
+    assert (out / "report.html").is_file() and (out / "figures" / "sigma.svg").is_file()
 
 
 def test_embedded_encoder_has_the_documented_exponents():
@@ -75,16 +90,31 @@ def test_embedded_encoder_has_the_documented_exponents():
     folder = find_checkpoint("minilm")
     model = make_bert(read_config(folder))
     params = load_bert(jax.random.key(0), folder, model).variables.params
-    whole = sigma_frame(init_flow(model, params, Config()))
+    whole = untrained_frame(init_flow(model, params, Config()))
     table = whole[whole["partition"] == "layer"]
     expected = [-0.002, 0.037, 0.041, 0.012, -0.020, -0.077]
     np.testing.assert_allclose(table["sigma"], expected, atol=6e-4)
     # Over the layers alone, without the pooler, as others have measured it.
     without_pooler = [-0.004, 0.035, 0.039, 0.010, -0.022, -0.079]
     np.testing.assert_allclose(table["sigma_blocks"], without_pooler, atol=6e-4)
-    head, rows = layer_rows(whole)
-    assert "Table 3" not in " ".join(head) and len(rows) == 6
-    assert "-0.077 (layer5) to +0.041 (layer2)" in answers(whole)[0]
+    shown = sigma_table(whole, "layer")
+    assert "Table 3" not in " ".join(shown.columns) and len(shown) == 6
+    by_size = list(table.sort_values("sigma")["block"])
+    assert (by_size[0], by_size[-1]) == ("layer5", "layer2")
+
+
+def test_what_became_of_the_pooler_is_said(tmp_path):
+    write_uneven_checkpoint(tmp_path, 2)
+    model = make_bert(read_config(tmp_path))
+    params = load_bert(jax.random.key(0), tmp_path, model).variables.params
+    pooler = pooler_frame(init_flow(model, params, Config(levels=3)), is_fresh=False)
+    assert pooler["surviving"][0] == 144 and pooler["surviving"].is_monotonic_decreasing
+    assert len(limits(pooler)) == 2
+    pooler.loc[2:, "surviving"] = 0
+    assert limits(pooler.assign(is_fresh=True))[2:] == [
+        "The pooler has no weight left from level 2 on.",
+        "The checkpoint holds no pooler; a fresh random one is pruned with the rest.",
+    ]
 
 
 def test_observables_do_not_add_up(tmp_path):

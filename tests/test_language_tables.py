@@ -1,35 +1,38 @@
-"""Tables and page of an encoder by task: planted exponents come back, words follow the numbers."""
+"""Tables and page of an encoder by task: planted exponents come back, and verdicts follow."""
 
 import dataclasses
-import io
 import shutil
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 from language_folder import DENSITY, encoder_partition, write_task, write_tasks
-from rich.console import Console
 from scipy import stats
 
-from experiments.studies.language.page import report
-from experiments.studies.language.similarity import read_similarity
-from experiments.studies.language.tables import (
+from experiments.language_flow import report
+from experiments.shell.study import Study
+from experiments.studies.language import page
+from experiments.studies.language.findings import (
     INIT,
     MASKS,
     ONESHOT,
+    between_tasks,
     by_kind,
     by_layer,
-    difference_frame,
+    contrast_frame,
+    differences,
+    exponents,
     kind_of,
     layer_of,
     published_frame,
     read_tasks,
-    sigma_frame,
-    spread_frame,
     task_frame,
+    verdict,
+    write_tables,
 )
-from experiments.studies.language.words import verdict
+from experiments.studies.language.page import VERDICTS, make_page, table3, verdict_sentence
 from imp_rg.models.bert import KINDS, make_bert
 from imp_rg.models.bert_config import BertConfig
 from imp_rg.rg import gaussian_null, measure_spectrum
@@ -75,7 +78,7 @@ def test_flows_add_up(flows):
 
 
 def test_sigma_of_the_null_is_the_closed_form(flows):
-    table = sigma_frame(by_layer(flows), ci_level=0.95)
+    table = exponents(by_layer(flows), ci_level=0.95)
     blocks = encoder_partition(3)
     scales = 0.05 * (1 + 0.1 * np.cos(np.arange(len(blocks.names))))
     block_of = np.append(np.repeat(np.arange(3), 6), 3)
@@ -87,7 +90,7 @@ def test_sigma_of_the_null_is_the_closed_form(flows):
 
 def test_planted_differences_come_back(flows):
     """Shares sum to one, so the excess is found up to a constant: contrasts of layers are exact."""
-    frame = difference_frame(by_layer(flows), ci_level=0.95)
+    frame = differences(by_layer(flows), ci_level=0.95)
     for contrast, factor in ((INIT, 1.0), (ONESHOT, 0.5), (MASKS, 0.1)):
         rows = frame[frame["contrast"] == contrast]
         mean = rows.pivot(index="task", columns="block", values="mean").to_numpy(float)
@@ -104,7 +107,7 @@ def test_interval_is_that_of_seed_differences(flows):
     sigma = layers["mrpc"].spectrum().sigma_per_seed["paper"][:, 0]
     null = layers["mrpc"].null_spectrum("init").sigma_per_seed["paper"][:, 0]
     expected: Any = stats.ttest_1samp(sigma - null, 0)
-    frame = difference_frame(layers, ci_level=0.9)
+    frame = differences(layers, ci_level=0.9)
     row = frame.query("contrast == @INIT and task == 'mrpc' and block == 'layer0'").iloc[0]
     assert row["p"] == pytest.approx(expected.pvalue)
     interval = expected.confidence_interval(0.9)
@@ -119,21 +122,21 @@ def test_distance_moved_is_that_of_all_blocks(flows):
     other = distance.assign(observable="kurtosis")
     observables = pd.concat([distance, relative, other])
     moved = {"rte": dataclasses.replace(flows["rte"], observables=observables)}
-    table = sigma_frame(by_layer(moved), ci_level=0.95)
-    tasks = task_frame(table, difference_frame(by_layer(moved), ci_level=0.95), moved)
+    table = exponents(by_layer(moved), ci_level=0.95)
+    tasks = task_frame(table, differences(by_layer(moved), ci_level=0.95), moved)
     assert tasks["moved"].item() == pytest.approx(5 / np.sqrt(500))
     assert (tasks["metric_dense"].item(), tasks["metric_last"].item()) == (80, 71)
 
 
 def test_spread_tells_tasks_from_seeds(tmp_path, flows):
-    same = spread_frame(by_layer(flows))
+    same = between_tasks(by_layer(flows))
     assert (same["p_holm"] > 0.05).all()
     other = write_tasks(tmp_path, rte=(0.0,), mrpc=(0.03,), wnli=(0.0,))
-    found = spread_frame(by_layer(read_tasks(other)))
+    found = between_tasks(by_layer(read_tasks(other)))
     assert found["p_holm"][0] < 0.001
     assert found["spread"][0] == pytest.approx(0.02, abs=0.005)  # 0.03, less its share
     one = {"rte": flows["rte"]}
-    assert spread_frame(by_layer(one))["p"].isna().all()
+    assert between_tasks(by_layer(one))["p"].isna().all()
 
 
 def make_rows(means, half_widths, p_holm):
@@ -151,22 +154,24 @@ def make_rows(means, half_widths, p_holm):
 
 
 @pytest.mark.parametrize(
-    ("half_widths", "p_holm", "start"),
+    ("half_widths", "p_holm", "expected", "counts"),
     [
-        ([0.005, 0.005], [0.01, 0.9], "Yes: .* on 1 of 2 pairs .* on 1 after Holm"),
-        ([0.005, 0.005], [0.2, 0.9], "Not shown: .* excludes 0 on 1 of 2 pairs"),
-        ([0.05, 0.005], [0.2, 0.9], "Not shown: on none of 2 pairs"),
-        ([np.nan, np.nan], [np.nan, np.nan], "One seed gives no interval"),
+        ([0.005, 0.005], [0.01, 0.9], "differs", (1, 1)),
+        ([0.005, 0.005], [0.2, 0.9], "by chance", (1, 0)),
+        ([0.05, 0.005], [0.2, 0.9], "not shown", (0, 0)),
+        ([np.nan, np.nan], [np.nan, np.nan], "unknown", (0, 0)),
     ],
 )
-def test_verdict_follows_the_intervals(half_widths, p_holm, start):
+def test_verdict_follows_the_intervals(half_widths, p_holm, expected, counts):
     rows = make_rows([0.01, 0.0], half_widths, p_holm)
-    table = pd.DataFrame({"sigma": [0.1, 0.0]})
-    text = verdict(rows, table, ci_level=0.95)
-    pattern = f"^{start}"
-    assert pd.Series([text]).str.contains(pattern, regex=True).all(), text
-    if "One seed" not in text:
-        assert "differences is 1 % of that of sigma" in text  # 0.01^2 / 0.1^2
+    assert verdict(rows) == expected
+    (row,) = contrast_frame(rows).to_dict("records")
+    assert (row["num_beyond"], row["num_holm"]) == counts and row["largest"] == 0.01
+    if expected != "unknown":
+        assert row["bound"] == pytest.approx(0.01 + half_widths[0])
+    said = verdict_sentence(rows, pd.DataFrame({"sigma": [0.1, 0.0]}))
+    assert said.startswith(VERDICTS[expected])
+    assert ("differences is 1 % of that of sigma" in said) == (expected != "unknown")  # 0.1^2
 
 
 def test_page_and_tables(folder, tmp_path):
@@ -175,24 +180,45 @@ def test_page_and_tables(folder, tmp_path):
     values = {"cka": [0.9, 0.8, 0.7], "cka_first": 0.5, "attention": [np.nan, 0.4, 0.6]}
     key = {"task": "rte", "weights": "pretrained", "seed": 0, "layer": layers}
     write_csv(tmp_path / "rte" / "similarity.csv", pd.DataFrame(key | values))
-    printed = io.StringIO()
-    page = report(tmp_path, Console(file=printed, width=120)).read_text(encoding="utf-8")
-    assert "Yes: IMP differs" in page and "of 9 pairs" in page
-    assert "init null" in printed.getvalue() and "Yes: IMP differs" in printed.getvalue()
+    report(tmp_path, Study("language_flow", quiet=True))
     for name in ("table3", "kinds", "differences", "tasks", "spread", "similarity", "likeness"):
         assert len(read_csv(tmp_path / f"{name}.csv")) > 0, name
     for name in ("sigma", "differences", "kinds", "likeness"):
         assert (tmp_path / "figures" / f"{name}.svg").is_file()
-    assert "paper: RTE" not in page  # three layers are not twelve
-    similarity = read_similarity(tmp_path, ["rte", "mrpc"])
-    assert similarity is not None and len(similarity) == 3
+    assert VERDICTS["differs"] in (tmp_path / "report.html").read_text(encoding="utf-8")
+    table = read_csv(tmp_path / "table3.csv")
+    shown = table3(table)  # three layers are not twelve: nothing of the paper's
+    assert list(shown["task"]) == ["rte", "mrpc", "wnli", "init null", "oneshot null"]
+    row = table.query("task == 'mrpc' and block == 'layer0'").to_dict("records")[0]
+    half_width = float(str(shown.loc[1, "layer0"]).split(" ± ")[1])
+    assert half_width == pytest.approx(row["high"] - row["sigma"], rel=0.05)
+
+
+def test_page_is_a_function_of_the_folder(folder, tmp_path):
+    """Without kinds and likeness it leaves their sections out."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    write_tables(tmp_path, by_layer(read_tasks(tmp_path)), ci_level=0.95)
+    figures = "sigma_by_layer", "differences_by_block"
+    with (
+        mock.patch.multiple(page.plots, **dict.fromkeys(figures, mock.DEFAULT)),
+        mock.patch.object(page, "save_figure"),
+    ):
+        made = make_page(tmp_path)
+    titles = [section.title for section in made.sections if section.title]
+    assert "By kind of matrix" not in titles and len(titles) == 5
+    tables: Any = {section.title: section.table for section in made.sections}
+    assert len(tables["Do tasks share their exponents?"]) == 3
+    assert list(tables["Was anything learned?"]["at the last level (%)"]) == 3 * ["71.0"]
+    stars = tables["What learning adds: differences within each seed"]
+    assert stars["layer0"].str.endswith("*").any()
+    assert made.answers[1] == "How far the weights move was not recorded."
 
 
 def test_runs_by_layer_have_no_kinds(flows):
     assert by_kind(by_layer(flows)) is None
     kinds = by_kind(flows)
     assert kinds is not None
-    assert list(sigma_frame(kinds, ci_level=0.95)["block"].unique()) == list(KINDS)
+    assert list(exponents(kinds, ci_level=0.95)["block"].unique()) == list(KINDS)
 
 
 def test_published_rows_stand_beside_twelve_layers():
@@ -209,9 +235,12 @@ def test_unfinished_tasks_and_single_seeds_are_named(tmp_path):
     write_task(tmp_path / "mrpc", finished=False)
     write_json(tmp_path / "config.json", {"tasks": ["rte", "mrpc", "wnli"]})
     assert list(read_tasks(tmp_path)) == ["rte"]
-    page = report(tmp_path, Console(quiet=True)).read_text(encoding="utf-8")
-    assert "Not finished and left out: mrpc, wnli." in page
-    assert "One seed gives no interval" in page
+    write_tables(tmp_path, read_tasks(tmp_path), ci_level=0.95)
+    with mock.patch.object(page, "_figures"):
+        made = make_page(tmp_path)
+    assert made.sections[-1].text[0] == "Not finished and left out: mrpc, wnli."
+    assert made.answers[0].startswith(VERDICTS["unknown"])
+    assert made.answers[2].startswith("One task, or one seed")
 
 
 def test_runs_that_do_not_belong_together(tmp_path):

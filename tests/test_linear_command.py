@@ -1,9 +1,12 @@
 """`python -m experiments.linear`: a run in, the linear flow of its groups of blocks out."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -14,10 +17,19 @@ from scipy.linalg import helmert
 
 from experiments import linear
 from experiments.shell import cli
+from experiments.studies.linear.findings import (
+    TRAINED,
+    findings,
+    fit_run,
+    linear_frame,
+    read_fit,
+    stability,
+)
 from experiments.studies.linear.groups import group_blocks, group_shares
-from experiments.studies.linear.words import answers, caveats, distinct, stability_text
-from imp_rg import read
+from experiments.studies.linear.page import eigenvalues, lead_tables, limits, make_page
 from imp_rg.plots.linear import linear_plane, linear_prediction
+from imp_rg.runs import read
+from imp_rg.runs.files import read_json
 
 RESULTS = Path(linear.__file__).parent / "results"
 B = np.array([0.2, -0.1])
@@ -76,12 +88,13 @@ def fit(folder, *, nulls=(), without_rest=True):
     flow = read(folder)
     kept = {name: flow.trajectory.nulls[name] for name in nulls}
     flow = dataclasses.replace(flow, trajectory=flow.trajectory._replace(nulls=kept))
-    return linear.fit_run(flow, linear.Config(run=folder, without_rest=without_rest))
+    return fit_run(flow, "stage", without_rest=without_rest, ci_level=0.95)
 
 
 @pytest.fixture(scope="module")
-def fitted(planted):
-    return fit(planted).trained
+def fitted(reported):
+    """As the page reads it."""
+    return read_fit(reported)
 
 
 def test_planted_flow_comes_back_from_disk(reported):
@@ -104,60 +117,82 @@ def test_planted_flow_comes_back_from_disk(reported):
 
 
 def test_the_page_answers(reported):
-    page = (reported / "report.html").read_text()
-    assert "b and G are identified: 36 transitions of 3 seeds for 6 parameters" in page
-    assert "-0.40 ± 0.22i [-0.40, -0.40]" in page and "is attracting" in page
-    assert "The init null, pruning without learning, has eigenvalues" in page
-    assert page.count('src="data:image/svg+xml') == 2
-    for kind in ("identifiability", "closure", "noise", "shape", "seeds", "fixed point"):
-        assert f'data-kind="{kind}"' in page
+    found = read_json(reported / "findings.json")
+    assert found["reasons"] == [] and found["stability"] == "attracting"
+    assert found["cross_terms_help"] and not found["misfit"]["is_misfit"]
+    assert (found["null"], found["num_complete"], found["num_entries"]) == ("init", 3, 4)
+    assert found["outside"] == ["stage3"]
+    page = make_page(reported)
+    assert page.answers[0].startswith("b and G are identified: 36 transitions of 3 seeds for 6")
+    assert "-0.40 ± 0.22i [-0.40, -0.40]" in page.answers[3] and "attracting" in page.answers[3]
+    leads = lead_tables(reported)
+    assert list(leads["Eigenvalues of G"]["eigenvalue"])[:1] == ["-0.40 ± 0.22i"]
+    sections = {section.title: section for section in page.sections}
+    assert len(sections["The flow"].figures) == 2
+    coupling: Any = sections["b and G"].table
+    assert list(coupling.columns[1:]) == [
+        "b",
+        "G on stage1 over stage2",
+        "G on stage1 to stage2 over stage3",
+    ]
+    assert coupling.iloc[0, 2].startswith("-0.50 [")
     assert {path.name for path in (reported / "figures").glob("*.png")} == {
         "plane.png",
         "prediction.png",
     }
-    assert "no misfit is seen" in page
+    assert page.answers[0] in (reported / "report.html").read_text()
     assert (reported / "environment.json").is_file()
 
 
-def test_too_many_groups_are_not_identified(planted, tmp_path, capsys):
+def test_too_many_groups_are_not_identified(planted, tmp_path):
     linear.run(linear.Config(run=planted, out=tmp_path))
-    page = (tmp_path / "report.html").read_text()
-    reason = "36 transitions of all seeds for 12 parameters, 60 are needed"
-    assert f"b and G are not identified: {reason}" in page
-    assert "they are no exponents" in page and "is attracting" not in page
-    assert "not identified" in capsys.readouterr().out
+    (reason,) = read_json(tmp_path / "findings.json")["reasons"]
+    assert reason == "36 transitions of all seeds for 12 parameters, 60 are needed"
+    said = make_page(tmp_path).answers
+    assert said[0].startswith(f"b and G are not identified: {reason}")
+    assert "attracting" not in " ".join(said)
+    verdicts = lead_tables(tmp_path)["Prediction error (root mean square, log-ratio coordinates)"]
+    assert set(verdicts["verdict"]) == {"not identified"}
     assert not (tmp_path / "figures" / "plane.png").exists()
     assert list(select(tmp_path, "visited")["of"]) == [*STAGES, "rest"]
 
 
-def test_one_seed_has_no_interval_and_the_page_says_what_that_means(tmp_path):
+def test_one_seed_has_no_interval(tmp_path):
     folder = plant(tmp_path / "run", num_seeds=1, num_levels=31)
-    linear.run(linear.Config(run=folder, without_rest=True, out=tmp_path / "out"))
-    np.testing.assert_allclose(select(tmp_path / "out", "G")["value"], G.ravel(), atol=1e-6)
-    assert select(tmp_path / "out", "G")[["low", "high"]].isna().all(axis=None)
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "without intervals as there is one seed: -0.40 ± 0.22i" in page
-    assert "One seed: no interval exists" in page and "is met, not predicted" in page
-    assert "of open stability" in page and "no interval tells the two apart" in page
+    out = linear.run(linear.Config(run=folder, without_rest=True, out=tmp_path / "out"))
+    np.testing.assert_allclose(select(out, "G")["value"], G.ravel(), atol=1e-6)
+    assert select(out, "G")[["low", "high"]].isna().all(axis=None)
+    found = read_json(out / "findings.json")
+    assert found["misfit"] is None and found["stability"] == "of open stability"
+    assert found["beside_null"] == "unknown"
+    (value,) = eigenvalues(pd.read_csv(out / "linear.csv"), TRAINED)
+    assert value["text"] == "-0.40 ± 0.22i" and np.isnan(value["real"].low)
+    assert "met, not predicted" in make_page(out).answers[1]
 
 
-def test_without_a_null_the_answer_says_so(planted):
-    assert answers(fit(planted))[-1].startswith("The run has no null")
+def test_without_a_null_that_is_said(planted):
+    found = findings(fit(planted))
+    assert (found["null"], found["beside_null"]) == (None, "no null")
 
 
 def test_two_levels_are_not_identified(tmp_path):
-    folder = plant(tmp_path / "run", num_levels=2)
-    linear.run(linear.Config(run=folder, without_rest=True, out=tmp_path / "out"))
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "3 transitions of all seeds for 6 parameters, 30 are needed" in page
+    found = findings(fit(plant(tmp_path / "run", num_levels=2)))
+    assert found["reasons"][0].startswith("3 transitions of all seeds for 6 parameters")
 
 
 def test_seeds_that_stopped_are_left_out(tmp_path):
-    folder = write_run_folder(tmp_path, stopped_seeds=(1,))
-    result = fit(folder)
-    assert len(result.trained.shares) == 2
-    assert caveats(result)["stopped"].startswith("1 of 3 seeds left out")
-    assert "24 transitions" in answers(result)[0]
+    result = fit(write_run_folder(tmp_path, stopped_seeds=(1,)))
+    found = findings(result)
+    assert len(result.fits[TRAINED].shares) == found["num_complete"] == 2
+    assert found["num_seeds"] == 3 and result.laws[TRAINED].num_transitions == 24
+    assert any(text.startswith("1 of 3 seeds left out") for text in limits(found, {"ridge": 0}))
+
+
+def test_fit_comes_back_from_disk(planted, fitted):
+    before = fit(planted).fits[TRAINED]
+    assert fitted.groups == before.groups
+    for name in ("time", "shares", "b", "G", "fixed_point"):
+        np.testing.assert_array_equal(getattr(fitted, name), getattr(before, name))
 
 
 def test_figures_draw_the_seeds_and_the_law(fitted):
@@ -168,7 +203,7 @@ def test_figures_draw_the_seeds_and_the_law(fitted):
     for i, axis in enumerate(axes):
         drawn = {str(line.get_label()): np.asarray(line.get_ydata()) for line in axis.lines}
         np.testing.assert_allclose(drawn["mean of seeds"], fitted.shares[..., i].mean(axis=0))
-        mean = np.exp(fitted.z.mean(axis=0) @ fitted.law.basis.T)
+        mean = np.exp(fitted.z.mean(axis=0) @ fitted.basis.T)
         mean = mean[:, i] / mean.sum(axis=1)
         np.testing.assert_allclose(drawn["linear flow from level 0"], mean, atol=1e-6)
         assert np.abs(drawn["diagonal model (G = 0)"] - mean).max() > 1e-3
@@ -212,14 +247,17 @@ def test_shares_are_summed_over_complete_seeds():
     np.testing.assert_allclose(sums[1, 1], [1 / 3, 2 / 3])
 
 
-def test_a_conjugate_pair_is_named_once(fitted):
-    assert len(fitted.law.eigenvalues) == 2 and len(distinct(fitted.law)) == 1
-    real = dataclasses.replace(fitted.law, eigenvalues=np.array([1 + 1e-17j, -1 - 1e-17j]))
-    assert distinct(real) == [0, 1]
+def test_a_conjugate_pair_is_named_once(reported):
+    table = pd.read_csv(reported / "linear.csv")
+    assert len(select(reported, "eigenvalue_real")) == 2
+    assert len([*eigenvalues(table, TRAINED)]) == 1
+    is_imag = table["quantity"] == "eigenvalue_imag"
+    table.loc[is_imag, "value"] = 1e-17  # where rounding made it
+    assert [value["text"] for value in eigenvalues(table, TRAINED)] == 2 * ["-0.40"]
 
 
 @pytest.mark.parametrize(
-    ("eigenvalues", "expected"),
+    ("ends", "expected"),
     [
         ([[-2, -1], [-1, -0.5]], "attracting"),
         ([[1, 2], [0.1, 0.2]], "repelling"),
@@ -228,22 +266,23 @@ def test_a_conjugate_pair_is_named_once(fitted):
         ([[np.nan] * 2] * 2, "of open stability"),
     ],
 )
-def test_stability_is_said_where_intervals_tell_it(fitted, eigenvalues, expected):
-    law = dataclasses.replace(fitted.law, eigenvalues_ci=np.array(eigenvalues, float))
-    assert stability_text(law) == expected
+def test_stability_is_said_where_intervals_tell_it(ends, expected):
+    assert stability(np.array(ends, float)) == expected
 
 
 def test_digits_by_stage():
     """What the committed results say: a null without learning shows the same cross terms."""
     result = fit(RESULTS / "digits-resnet14", nulls=["init"])
-    law = result.trained.law
+    law, found = result.laws[TRAINED], findings(result)
     assert law.identified and law.one_step < 0.8 * law.one_step_diagonal
-    said = " ".join(answers(result))
-    assert "to 0.018" in said and "with G = 0 to 0.024" in said
-    assert "+0.24 ± 0.25i [+0.05, +0.43]" in said
-    assert "stage1 0.089, stage2 0.206, stage3 0.704" in said and "is repelling" in said
-    assert "0.094, where that mean has a standard error of 0.007: a constant G is not" in said
-    assert "no effect of learning on the cross terms is shown" in said
+    assert (law.one_step, law.one_step_diagonal) == pytest.approx((0.018, 0.024), abs=5e-4)
+    (value,) = eigenvalues(linear_frame(result), TRAINED)
+    assert f"{value['text']} {value['real'].ends(2)}" == "+0.24 ± 0.25i [+0.05, +0.43]"
+    np.testing.assert_allclose(law.fixed_point, [0.089, 0.206, 0.704], atol=5e-4)
+    assert (found["stability"], found["beside_null"]) == ("repelling", "as")
+    assert found["misfit"]["is_misfit"]
+    assert found["misfit"]["missed"] == pytest.approx(0.094, abs=5e-4)
+    assert found["misfit"]["error"] == pytest.approx(0.007, abs=5e-4)
     committed = select(RESULTS / "digits-resnet14-linear", "G")["value"]
     np.testing.assert_allclose(law.G.ravel(), committed, atol=1e-6)
 
@@ -284,14 +323,19 @@ def test_bad_runs_and_folders_are_one_line(planted, tmp_path):
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
 
 
-def test_other_settings_need_fresh(planted, tmp_path):
-    linear.run(linear.Config(run=planted, without_rest=True, out=tmp_path))
-    config = linear.Config(run=planted, without_rest=True, out=tmp_path, ci_level=0.9)
-    with pytest.raises(ValueError, match="ci_level 0.95 there, 0.9 here"):
+def test_other_settings_need_fresh(planted, reported, tmp_path):
+    out = shutil.copytree(reported, tmp_path / "out")
+    config = linear.Config(run=planted, without_rest=True, out=out, ci_level=0.9)
+    with (
+        mock.patch.object(linear, "fit_run"),
+        pytest.raises(ValueError, match="ci_level 0.95 there, 0.9 here"),
+    ):
         linear.run(config)
-    wide = select(tmp_path, "b")
-    linear.run(dataclasses.replace(config, fresh=True))
-    assert np.all(select(tmp_path, "b")["high"].to_numpy() < wide["high"].to_numpy())
+    wide = select(out, "b")
+    pages = {name: mock.DEFAULT for name in ("make_page", "lead_tables")}
+    with mock.patch.multiple(linear, **pages), mock.patch.object(linear.Study, "report"):
+        linear.run(dataclasses.replace(config, fresh=True))
+    assert np.all(select(out, "b")["high"].to_numpy() < wide["high"].to_numpy())
 
 
 def test_command_line_says_one_line():

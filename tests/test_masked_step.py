@@ -78,7 +78,7 @@ def step_of(kind, *, accumulate, weights: Any = WEIGHTS, tokens: Any = TOKENS, r
         LOSSES[kind],
         optax.identity(),
         accumulate=accumulate,
-        draw_fn=make_mask_fn(MASKING) if kind == "masked" else None,
+        sample_fn=make_mask_fn(MASKING) if kind == "masked" else None,
     )
     carry, key = (Variables(params, {}), ()), jax.random.key(3)
     batch = batch_of(tokens, LABELS[kind])
@@ -164,7 +164,7 @@ def test_masked_words_are_learned():
         config=FinetuneConfig(epochs=100, batch_size=32, learning_rate=1e-2, accumulate=2),
         num_levels=1,
         widths=(10,),
-        draw_fn=make_mask_fn(MASKING),
+        sample_fn=make_mask_fn(MASKING),
     )
     data = batch_of(tokens, np.zeros(64, np.int32))
     trained, info = train_fn(jax.random.key(1), variables, ones_masks(variables.params), data)

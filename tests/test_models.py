@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imp_rg import types
 from imp_rg.models import RESNET_BLOCKS, make_model
 from imp_rg.models.resnet_cifar import Conv
 from imp_rg.pytree import leaf_paths
@@ -126,3 +127,19 @@ def test_a_dense_head_leaves_the_prunable_set_and_every_partition(name):
         paths = leaf_paths(model.shapes((8, 8, 1)))
         assert not blocks.prunable[paths.index("head/kernel")]
         assert "head" not in blocks.names
+
+
+@pytest.mark.parametrize(
+    ("name", "is_accelerator", "dtype"),
+    [
+        ("auto", False, None),
+        ("auto", True, jnp.bfloat16),
+        ("bfloat16", False, jnp.bfloat16),
+        ("float32", True, None),
+    ],
+)
+def test_short_numbers_are_for_accelerators_unless_asked_for(
+    name, is_accelerator, dtype, monkeypatch
+):
+    monkeypatch.setattr(types, "is_accelerator", lambda: is_accelerator)
+    assert types.compute_dtype(name) == dtype

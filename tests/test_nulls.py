@@ -83,13 +83,13 @@ def test_unlisted_tensors_count_in_the_denominator():
 def test_excess_is_the_interval_of_differences():
     sigma = np.array([[0.3, -0.1], [0.5, 0.1], [0.4, 0.0]])
     paired = excess(sigma, sigma - 0.2)
-    np.testing.assert_allclose(paired.mean, 0.2)
-    np.testing.assert_allclose(paired.ci_low, paired.ci_high)
+    np.testing.assert_allclose(paired.value, 0.2)
+    np.testing.assert_allclose(paired.low, paired.high)
     fixed = excess(sigma, np.array([0.1, 0.0]))
-    np.testing.assert_allclose(fixed.mean, [0.3, 0.0], atol=1e-12)
+    np.testing.assert_allclose(fixed.value, [0.3, 0.0], atol=1e-12)
     half_width = 4.302653 * 0.1 / np.sqrt(3)
-    np.testing.assert_allclose(fixed.ci_high - fixed.mean, half_width, rtol=1e-6)
-    assert np.isnan(excess(sigma[:1], sigma[0]).ci_low).all()
+    np.testing.assert_allclose(fixed.high - fixed.value, half_width, rtol=1e-6)
+    assert np.isnan(excess(sigma[:1], sigma[0]).low).all()
 
 
 def test_excess_takes_no_other_shapes():

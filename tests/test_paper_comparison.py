@@ -7,14 +7,10 @@ from run_folder import write_run_folder
 from scipy.stats import spearmanr
 
 from imp_rg import published
-from imp_rg.report.paper import (
-    convention_sentences,
-    paper_comparison,
-    paper_sentence,
-    write_paper_comparison,
-)
+from imp_rg.report.paper import paper_sections
+from imp_rg.runs.paper_tables import NULL_SUFFIX, paper_comparison, write_paper_comparison
 
-DENSITY = 0.8 ** np.arange(13)
+DENSITY = [0.8**level for level in range(13)]
 
 
 def spectrum_of(sigma, points=("trained", "rewound"), shift=0.0):
@@ -64,19 +60,18 @@ def test_agreement_by_hand():
     assert row["rms"] == pytest.approx(np.sqrt((0.06**2 + 0.06**2 + 0.14**2 + 0.3**2) / 4))
     assert (row["largest"], row["largest_block"]) == (pytest.approx(0.3), "stage4")
     assert "misprint" in row["note"]
-    assert paper_sentence(row.to_dict(), None) == (
-        "r beside CIFAR-10 (Table 2): same sign in 3 of 4 blocks, rank correlation 0.80, distance "
-        "(root mean square) 0.171."
-    )
+    assert not rows["point"].str.endswith(NULL_SUFFIX).any()
 
 
 def test_bert_layers_stand_beside_all_ten_tasks():
     rte = next(row for row in published.rows(3) if row.row == "RTE")
     sigma = {f"layer{i}": value for i, value in enumerate(rte.values)}
-    found = paper_comparison(spectrum_of(sigma), run="bert", density=1 - 0.1 * np.arange(10))
+    found = paper_comparison(
+        spectrum_of(sigma), run="bert", density=(1 - 0.1 * np.arange(10)).tolist()
+    )
     here = found.rows.query("point == 'trained' and denominator == 'prunable'")
     assert len(here) == 10
-    assert here.loc[here["rms"].idxmin(), "row"] == "RTE"
+    assert here["row"].iloc[int(here["rms"].argmin())] == "RTE"
     squad = next(row for row in published.rows(3) if row.row == "SQuAD v1.1")
     want = spearmanr(rte.values, squad.values)[0]
     found_rank = here.set_index("row").loc["SQuAD v1.1", "rank_correlation"]
@@ -92,14 +87,28 @@ def test_every_point_and_denominator_is_listed():
     assert by_way["rewound", "prunable"] == pytest.approx(0.05)
 
 
-def test_conventions_are_those_of_the_tables_at_hand():
-    of_resnet = paper_comparison(
-        spectrum_of(with_first_blocks(published.cifar_resnet_sigma(14))), run="r", density=DENSITY
-    ).rows
-    text = " ".join(convention_sentences(of_resnet))
-    assert "Here: 0 to 12 (down to 6.9 %) in r." in text
-    assert "first block of each stage is left out" in text
-    assert "Table 3: pruned by" not in text and "Table 2: stem" not in text
+def test_sections_show_the_nearest_row_and_the_conventions_at_hand():
+    spectrum = spectrum_of(with_first_blocks(published.cifar_resnet_sigma(14)))
+    spectrum["sigma_init"] = 0.1
+    lead, beside, between, every = paper_sections(
+        paper_comparison(spectrum, run="r", density=DENSITY)
+    )
+    assert lead.table is not None and every.table is not None and beside.table is not None
+    assert lead.table.to_numpy().tolist() == [
+        ["r", "Tables 4 to 6, ResNet-14", "trained", "3 of 3", "1.00", "0.000"],
+        ["r", "Tables 4 to 6, ResNet-14", "init null", "2 of 3", "–", "0.194"],
+    ]
+    assert list(every.table["measured"]) == [
+        "trained",
+        "trained",
+        "rewound",
+        "rewound",
+        "init null",
+    ]
+    assert list(beside.table["init null, here"]) == ["+0.100"] * 3
+    text = " ".join(between.items)
+    assert "here 0 to 12 (down to 6.9 %) in r." in text
+    assert "Tables 4 to 6:" in text and "Table 2:" not in text and "Table 3:" not in text
     for word in ("Levels", "Point", "Denominator", "Scale factor", "Intervals"):
         assert f"{word}: " in text
 

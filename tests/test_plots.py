@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from run_folder import write_run_folder
 
 from imp_rg import plots
+from imp_rg.plots.intervals import draw_estimates, draw_null, name_categories, shifts_of
 from imp_rg.plots.style import NULL_MEANINGS
-from imp_rg.report.run_tables import read_tables
+from imp_rg.rg.estimate import Estimate
+from imp_rg.runs.run_tables import read_tables
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,24 @@ def test_sigma_beside_nulls(tables):
         whisker_ends(excess), rows[["excess_init_low", "excess_init_high"]]
     )
     assert [label.get_text() for label in sigma.get_yticklabels()] == list(rows["block"])
+
+
+@pytest.mark.parametrize("is_upright", [True, False])
+def test_estimates_beside_nulls_either_way_up(is_upright):
+    axis = Figure().subplots()
+    sigma = Estimate(np.array([0.1, 0.2]), np.array([0.0, np.nan]), np.array([0.3, np.nan]))
+    draw_estimates(axis, np.arange(2), sigma, is_upright=is_upright, label="measured")
+    draw_null(axis, np.arange(2), [0.4, 0.5], "init", is_upright=is_upright)
+    name_categories(axis, ["a", "b"], is_upright=is_upright)
+    at = 1 if is_upright else 0
+    np.testing.assert_array_equal(line(axis, "measured")[at], [0.1, 0.2])
+    np.testing.assert_array_equal(line(axis, f"init: {NULL_MEANINGS['init']}")[at], [0.4, 0.5])
+    ends = [np.asarray(path.vertices)[:, at] for path in axis.collections[0].get_paths()]
+    np.testing.assert_array_equal(ends[0], [0.0, 0.3])
+    ticks = axis.get_xticklabels() if is_upright else axis.get_yticklabels()
+    assert [tick.get_text() for tick in ticks] == ["a", "b"]
+    assert (axis.get_ylim()[0] > axis.get_ylim()[1]) != is_upright  # the first one on top
+    assert shifts_of(1) == [0.0] and shifts_of(3, 0.2) == pytest.approx([-0.2, 0.0, 0.2])
 
 
 def test_a_block_without_exponent_says_so(tables):

@@ -12,10 +12,12 @@ from imp_rg.rg import (
     leave_one_task_out,
     minimal_density,
     score_predictor,
+    score_routes,
     transfer_outcomes,
     viable_levels,
 )
-from imp_rg.rg.ticket_transfer import mantel_test, rank_correlation
+from imp_rg.rg.stats import rank_correlation
+from imp_rg.rg.ticket_transfer import mantel_test
 
 OFF = ~np.eye(8, dtype=bool)
 
@@ -499,3 +501,58 @@ def test_bad_matrices_and_densities_name_argument_rule_and_value():
         minimal_density(OFF[0], np.linspace(0.1, 1, 8))
     with pytest.raises(ValueError, match=r"transfers: must have one value a level, got \(8,\)"):
         minimal_density(OFF[0], np.array([1.0, 0.5]))
+
+
+def routes_of(num_pairs=4, maps=3):
+    group = np.repeat(np.arange(num_pairs), maps)
+    return group, 0.1 * (1 + group % 3)
+
+
+def test_a_planted_predictor_of_routes_wins():
+    group, control = routes_of()
+    rng = np.random.default_rng(1)
+    truth = rng.random(len(group))
+    loss = truth + 0.05 * rng.standard_normal((3, len(group)))
+    score = score_routes(truth, loss, control=control, group=group)
+    assert score.spearman > 0.9 and score.p_value < 0.001 and score.num_cells == 36
+    assert 0 < score.low < score.difference < score.high
+    wrong = score_routes(-truth, loss, control=control, group=group)
+    assert wrong.spearman == pytest.approx(-score.spearman) and wrong.p_value > 0.999
+    assert score.agree + wrong.agree == score.pairs == 3 * 4 * 3
+
+
+def test_noise_has_no_power_over_routes():
+    """60 predictors of noise: the permutation p is uniform enough, and few intervals miss 0."""
+    group, control = routes_of()
+    rng = np.random.default_rng(2)
+    scores = [
+        score_routes(
+            *(rng.random(12), rng.random((3, 12))),
+            control=control,
+            group=group,
+            num_samples=400,
+            seed=i,
+        )
+        for i in range(60)
+    ]
+    num_small = sum(score.p_value < 0.05 for score in scores)
+    assert num_small <= 8  # binomial of 60 at 5 %: 3 expected, 9 or more once in 500
+    assert sum(score.low > 0 for score in scores) <= 8
+
+
+def test_few_routes_have_no_interval():
+    group, control = routes_of(2, 2)
+    x = np.arange(4.0)
+    score = score_routes(x, x[None], control=control, group=group)
+    assert score.spearman == 1 and np.isnan(score.low) and np.isnan(score.high)
+
+
+def test_routes_that_do_not_count_are_left_out():
+    group, control = routes_of()
+    x = np.random.default_rng(3).random(12)
+    loss = np.stack([x, x])
+    loss[0, :4], loss[:, 5] = np.nan, np.nan
+    x[5] = 100.0  # would spoil the order if it counted
+    score = score_routes(x, loss, control=control, group=group)
+    assert score.spearman == pytest.approx(1) and score.num_routes == 11
+    assert score.num_cells == 7 + 11 and score.agree == score.pairs

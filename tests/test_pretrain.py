@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interrupting import interrupted_after
 from safetensors import safe_open
 
 from experiments import pretrain
-from experiments.studies.pretrain import loop
-from experiments.studies.pretrain.assemble import make_epoch_fn, prepare
+from experiments.studies.pretrain.assemble import WEIGHTS, make_epoch_fn, prepare
 from experiments.studies.pretrain.config import PRESETS, Config
 from experiments.trunk import run as imp_run
 from imp_rg.foreign import load_variables
@@ -108,8 +108,8 @@ def test_weights_and_levels_of_moco(tmp_path, silent):
     out = pretrain.run(config)
     assert out == config.out
     model = make_model("lenet64-32", num_classes=10)
-    network = load_variables(out / pretrain.WEIGHTS, model)
-    with safe_open(out / pretrain.WEIGHTS, "numpy") as file:
+    network = load_variables(out / WEIGHTS, model)
+    with safe_open(out / WEIGHTS, "numpy") as file:
         assert file.metadata()["method"] == "moco" and file.metadata()["num_classes"] == "10"
     metrics = read_csv(out / "metrics.csv")
     assert list(metrics) == ["epoch", "loss", "metric"] and len(metrics) == 7
@@ -137,22 +137,13 @@ def test_stopped_and_continued_is_the_same_to_the_last_bit(tmp_path, monkeypatch
     whole = pretrain.run(config)
     folder = tmp_path / "broken"
     broken = dataclasses.replace(config, out=folder)
-    end_epoch = loop._Progress.end_epoch
-
-    def stop(progress, epoch, record):
-        end_epoch(progress, epoch, record)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop._Progress, "end_epoch", stop)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain.run(broken)
-    assert not (folder / pretrain.WEIGHTS).exists()
+    with interrupted_after(monkeypatch, epoch=2), pytest.raises(KeyboardInterrupt):
+        pretrain.run(broken)
+    assert not (folder / WEIGHTS).exists()
     capsys.readouterr()
     pretrain.run(broken)
     assert "continuing after epoch 2" in capsys.readouterr().out
-    for name in ("metrics.csv", pretrain.WEIGHTS):
+    for name in ("metrics.csv", WEIGHTS):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
     assert read_csv(whole / "metrics.csv")["metric"].iloc[-1] > 85
     pretrain.run(broken)

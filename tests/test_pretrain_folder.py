@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from picture_folder import NUM_TEST, write_pictures
+from image_folder_files import NUM_TEST, write_images
+from interrupting import interrupted_after
 from PIL import Image
 
 from experiments import pretrain
-from experiments.studies.pretrain import loop
-from experiments.studies.pretrain.assemble import prepare
+from experiments.studies.pretrain.assemble import WEIGHTS, prepare
 from experiments.studies.pretrain.config import PRESETS
 from experiments.trunk import run as imp_run
+from imp_rg.data.image_files import Crop, read_image_file
 from imp_rg.data.image_folder import ImageFolder, load_folder
-from imp_rg.data.pictures import Crop, read_picture
-from imp_rg.data.views import ViewConfig, draw_pair
+from imp_rg.data.views import ViewConfig, sample_pair
 from imp_rg.imp.replicates import stack
 from imp_rg.runs.files import read_csv, read_json
 from imp_rg.types import Batch
@@ -31,12 +31,15 @@ SMALL = dataclasses.replace(
     epochs=3,
     device="cpu",
 )
+OF_METHOD = {"supervised": {"learning_rate": 0.01}, "simclr": {}, "moco": {"blur": 0.0}}
+"""One setting of each method in all tests, which then share its compiled programs."""
+
 UNCHANGED = ViewConfig(jitter=0.0, grayscale=0.0, blur=0.0)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures"))
+    return write_images(tmp_path_factory.mktemp("pictures"))
 
 
 def configured(root, **changes):
@@ -59,7 +62,7 @@ def test_both_crops_are_cut_from_the_whole_picture(tmp_path):
     folder = load_folder(f"folder:{tmp_path}+resize={SIZE}")
     whole = Crop(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)
     pairs = first_batch(dataclasses.replace(folder, crop=whole, num_crops=2), 2).x
-    picture = read_picture(tmp_path / "train/a/0.png")
+    picture = read_image_file(tmp_path / "train/a/0.png")
     expected = np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
     assert pairs.shape == (2, 2, SIZE, SIZE, 3)
     for crop in pairs.reshape(-1, SIZE, SIZE, 3):
@@ -77,13 +80,13 @@ def test_views_are_the_crops_first_all_first_ones(root):
     assert folder.crop == Crop(area=(0.5, 1.0), flip=0.25) and folder.num_crops == 2
     x = first_batch(folder).x
     assert np.any(x[:, 0] != x[:, 1], axis=(1, 2, 3)).all()
-    pair = draw_pair(jax.random.key(0), jnp.asarray(x), config=UNCHANGED)
+    pair = sample_pair(jax.random.key(0), jnp.asarray(x), config=UNCHANGED)
     np.testing.assert_allclose(pair, np.concatenate([x[:, 0], x[:, 1]]), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["supervised", "simclr", "moco"])
 def test_the_metric_is_that_of_the_same_pictures_in_memory(root, method):
-    prepared = prepare(configured(root, method=method, batch_size=5))
+    prepared = prepare(configured(root, method=method, **OF_METHOD[method]))
     folder = prepared.test_data
     assert isinstance(folder, ImageFolder)
     (batch,) = folder.test_batches(4 * NUM_TEST)
@@ -104,9 +107,8 @@ def test_the_metric_is_that_of_the_same_pictures_in_memory(root, method):
 @pytest.mark.parametrize("method", ["supervised", "moco"])
 def test_stopped_and_continued_is_the_same_to_the_last_bit(root, method, tmp_path, monkeypatch):
     monkeypatch.setattr(imp_run, "report", lambda folder, console: None)
-    rate = 0.01 if method == "supervised" else None
     out = tmp_path / "whole"
-    config = configured(root, method=method, learning_rate=rate, levels=1, out=out)
+    config = configured(root, method=method, levels=1, out=out, **OF_METHOD[method])
     whole = pretrain.run(config)
     metrics = read_csv(whole / "metrics.csv")
     assert len(metrics) == 3 and metrics.notna().all(axis=None)
@@ -117,20 +119,11 @@ def test_stopped_and_continued_is_the_same_to_the_last_bit(root, method, tmp_pat
     assert levels["train_loss"][1:].notna().all()
     settings = read_json(whole / "imp" / "config.json")
     assert settings["augment"] == "random_crop" and settings["num_test"] == 4 * NUM_TEST
-    end_epoch = loop._Progress.end_epoch
-
-    def stop(progress, epoch, record):
-        end_epoch(progress, epoch, record)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
     broken = dataclasses.replace(config, out=tmp_path / "broken")
-    with monkeypatch.context() as patched:
-        patched.setattr(loop._Progress, "end_epoch", stop)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain.run(broken)
+    with interrupted_after(monkeypatch, epoch=2), pytest.raises(KeyboardInterrupt):
+        pretrain.run(broken)
     pretrain.run(broken)
-    for name in ("metrics.csv", pretrain.WEIGHTS, "imp/flow.csv", "imp/metrics.csv"):
+    for name in ("metrics.csv", WEIGHTS, "imp/flow.csv", "imp/metrics.csv"):
         assert (whole / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
 
 

@@ -112,8 +112,15 @@ def test_fractions_are_the_decimals_the_user_wrote():
     assert schedule[1, 0] == 2  # ceil(1) + 1
 
 
+def test_both_words_for_layerwise_pruning_are_one_setting():
+    """Folders and hashes of runs made under the former word stay what they were."""
+    layerwise, former = PruneConfig(scope="layerwise"), PruneConfig(scope="tensor")
+    assert layerwise == former and layerwise.scope == "tensor"
+    assert layerwise.is_layerwise and not PruneConfig().is_layerwise
+
+
 def test_per_tensor_schedule_has_one_column_a_tensor():
-    schedule = prune_schedule((100, 10), PruneConfig(scope="tensor"), num_levels=3)
+    schedule = prune_schedule((100, 10), PruneConfig(scope="layerwise"), num_levels=3)
     np.testing.assert_array_equal(schedule, [[0, 0], [20, 2], [16, 2]])
 
 

@@ -42,6 +42,15 @@ def test_signs_the_text_names():
     assert max(v for row in published.rows(7) for v in row.values) < 0
 
 
+@pytest.mark.parametrize(
+    ("dataset", "row"),
+    [("cifar10", "CIFAR-10"), ("svhn_cropped", "SVHN"), ("CIFAR-100", "CIFAR-100"), ("digits", "")],
+)
+def test_rows_are_found_by_any_spelling_of_a_data_set(dataset, row):
+    found = published.find(7, dataset)
+    assert (found.row if found else "") == row
+
+
 def test_bert_flows_slowest():
     bert = np.median(np.abs([v for row in published.rows(3) for v in row.values[1:]]))
     vision = np.median(np.abs([v for row in published.rows(2) for v in row.values]))

@@ -10,8 +10,8 @@ from small_run import FLAGS, contents, everything, finished_run, run_in_process,
 
 from experiments import imp_flow
 from experiments.shell import cli
-from experiments.shell.progress import LevelProgress
 from experiments.trunk import run
+from experiments.trunk.progress import LevelProgress
 from imp_rg.runs import files
 
 SIGKILLED = -9

@@ -1,6 +1,7 @@
 """IMP as an RG scheme: one outcome, symmetry, composition; and that each check can fail."""
 
 import dataclasses
+from typing import Any
 from unittest import mock
 
 import jax
@@ -11,7 +12,8 @@ import pytest
 
 from experiments import rg_axioms
 from experiments.studies.rg_axioms.checks import COMMUTES, COMPOSES, ONE_OUTCOME
-from experiments.studies.rg_axioms.page import invariance_sentence
+from experiments.studies.rg_axioms.findings import invariance
+from experiments.studies.rg_axioms.page import VERDICTS, make_page
 from experiments.trunk import run
 from imp_rg.config import PruneConfig, TrainConfig
 from imp_rg.imp.execution import Execution
@@ -170,34 +172,52 @@ def test_experiment_writes_its_tables(finished):
     steps = overlap[overlap["kind"] == "step"]
     assert (steps["above_chance"] > 0.1).all() and (steps["jaccard"] <= 1).all()
     assert len(steps) == 2 * 2
-    page = (folder / "report.html").read_text()
-    for words in ("Proven by construction", "Where determinism needs", "Is sigma invariant"):
-        assert words in page
+    assert not len(read_csv(folder / "empty_layers.csv"))
+    assert 0 < read_csv(folder / "null_differences.csv")["largest"].item() < 1e-2
+
+
+def test_page_is_a_function_of_the_folder(finished):
+    _, folder = finished
+    page = make_page(folder)
+    verdict = invariance(read_csv(folder / "differences.csv"))
+    assert page.answers[0].startswith(VERDICTS[verdict])
+    tables: Any = {section.title: section.table for section in page.sections}
+    assert list(tables["Checked by applying the operators"]["holds"][:2]) == ["yes", "no"]
+    shown = tables["Is sigma invariant under c?"]
+    assert list(shown["difference"]) == 3 * ["0.36 − 0.2"]
+    assert len(tables["Masks at equal densities"]) == 2
+    assert VERDICTS[verdict] in (folder / "report.html").read_text()
 
 
 def test_finished_experiment_reports_the_same(finished):
     config, folder = finished
     names = ("checks", "sigma", "differences", "overlap")
     before = [(folder / f"{name}.csv").read_bytes() for name in names]
-    with mock.patch.object(run, "report"), mock.patch.object(run, "run_levels") as levels:
+    with (
+        mock.patch.object(run, "report"),
+        mock.patch.object(run, "run_levels") as levels,
+        mock.patch.object(rg_axioms, "check_operators") as checks,
+    ):
         rg_axioms.run(config)
     levels.assert_not_called()
+    checks.assert_not_called()
     assert [(folder / f"{name}.csv").read_bytes() for name in names] == before
 
 
 @pytest.mark.parametrize(
-    ("mean", "half", "p", "words"),
+    ("mean", "half", "p", "verdict"),
     [
-        (0.001, 0.01, 0.9, "no dependence of sigma on c is seen"),
-        (0.010, 0.005, 0.01, "not exactly invariant: 1 of 1"),
-        (0.200, 0.05, 0.01, "sigma depends on c: 1 of 1"),
-        (0.001, np.nan, np.nan, "one seed gives no interval"),
+        (0.001, 0.01, 0.9, "not refuted"),
+        (0.010, 0.005, 0.01, "small dependence"),
+        (0.200, 0.05, 0.01, "dependence"),
+        (0.001, np.nan, np.nan, "unknown"),
     ],
 )
-def test_verdict_on_invariance(mean, half, p, words):
+def test_verdict_on_invariance(mean, half, p, verdict):
     row = {"estimator": "paper", "x_a": 0.36, "x_b": 0.2, "block": "b", "mean": mean, "p_holm": p}
+    other = row | {"estimator": "slope", "mean": 9.0, "low": 8.0, "high": 9.0, "p_holm": 0.0}
     row |= {"low": mean - half, "high": mean + half}
-    assert words in invariance_sentence(pd.DataFrame([row]), "95 %")
+    assert invariance(pd.DataFrame([row, other])) == verdict
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,21 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from scipy import stats
 
 from experiments import scaling
 from experiments.shell import cli
 from experiments.studies.scaling.checks import check_ising
-from experiments.studies.scaling.page import scaling_answers
-from experiments.studies.scaling.tables import collapse_frame, joint_arrays, points_frame
-from experiments.trunk import run
-from imp_rg.config import TrainConfig
+from experiments.studies.scaling.findings import (
+    collapse_frame,
+    fit_frame,
+    joint_arrays,
+    joint_frame,
+    points_frame,
+    write_tables,
+)
+from experiments.studies.scaling.page import BESIDE_COUNT, answers, make_check_page, make_page
+from experiments.trunk import several
 from imp_rg.rg import collapse, fit_joint_law
 from imp_rg.rg.error_noise import LogNoise
 from imp_rg.rg.ising import CRITICAL_TEMPERATURE
@@ -29,7 +34,7 @@ from imp_rg.rg.percolation import (
     wrapping_samples,
     wraps,
 )
-from imp_rg.runs.files import read_csv, write_csv, write_json
+from imp_rg.runs.files import read_csv, read_json, write_csv, write_json
 
 X_C, PLANTED_NU, ZETA = 0.4, 0.8, 0.3
 SIZES = (8, 16, 32, 64)
@@ -359,6 +364,8 @@ def test_plateau_alone_identifies_nothing():
     law = fit_joint_law(points[0], 3 * noise, *points[1:])
     assert not law.identified
     assert any("points lie on the power law" in reason for reason in law.reasons)
+    said = answers(joint_frame(law), fit_frame(law).iloc[0].to_dict(), "95 %", is_resnet=True)
+    assert said[0].startswith("The data do not identify") and "phi =" not in " ".join(said)
 
 
 @pytest.mark.parametrize(
@@ -380,29 +387,36 @@ def test_tied_sizes():
         fit_joint_law(density, 1 + 5 * (1 - density), width, 10 * width)
 
 
+def write_run(folder, width, depth, rng, *, num_seeds=3, num_levels=27):
+    """A finished run that obeys the law, with binomial errors of 2,000 images."""
+    density = 0.8 ** np.arange(num_levels)
+    error = planted_errors(density, width, depth)
+    rows = [
+        {"seed": seed, "level": level, "density": density[level], "status": "ok",
+         "test_metric": 100 - rng.binomial(2000, error[level] / 100) / 20}
+        for seed in range(num_seeds) for level in range(num_levels)
+    ]  # fmt: skip
+    write_csv(folder / "metrics.csv", pd.DataFrame(rows))
+    write_json(folder / "config.json", {"num_test": 2000})
+    write_json(folder / "environment.json", {"seconds": 30.0, "finished": True})
+    return folder
+
+
 @pytest.fixture
 def planted_runs(tmp_path):
-    """Run folders of nine networks that obey the law, with binomial errors of 2,000 images."""
-    rng, runs = np.random.default_rng(0), {}
-    for width in (0.5, 1.0, 2.0):
-        for depth in (14, 20, 32):
-            density = 0.8 ** np.arange(27)
-            error = planted_errors(density, width, depth)
-            rows = [
-                {"seed": seed, "level": level, "density": density[level], "status": "ok",
-                 "test_metric": 100 - rng.binomial(2000, error[level] / 100) / 20}
-                for seed in range(3) for level in range(27)
-            ]  # fmt: skip
-            folder = tmp_path / f"{width}-{depth}"
-            write_csv(folder / "metrics.csv", pd.DataFrame(rows))
-            write_json(folder / "config.json", {"num_test": 2000})
-            runs[width, depth] = folder
-    return runs
+    """Run folders of nine networks."""
+    rng = np.random.default_rng(0)
+    return {
+        (width, depth): write_run(tmp_path / f"{width}-{depth}", width, depth, rng)
+        for width in (0.5, 1.0, 2.0)
+        for depth in (14, 20, 32)
+    }
 
 
 def test_report_of_planted_runs(planted_runs, tmp_path):
     out = tmp_path / "out"
-    scaling.report(scaling.PRESETS["default"], out, planted_runs, Console(quiet=True))
+    write_json(out / "config.json", {"ci_level": 0.95, "family": "resnet"})
+    write_tables(out, planted_runs, ci_level=0.95)
     law: Any = read_csv(out / "joint_law.csv").set_index("parameter")
     for name, truth in (("phi", PHI), ("psi", PSI), ("gamma", GAMMA)):
         assert law.loc[name, "low"] < truth < law.loc[name, "high"]
@@ -413,8 +427,12 @@ def test_report_of_planted_runs(planted_runs, tmp_path):
         truth = {"phi": PHI, "psi": PSI}[row["exponent"]]
         assert abs(row["value"] - truth) < 0.1 + 6 * row["error"]
         assert row["quality"] < 2
-    page = (out / "report.html").read_text()
-    assert "the number of kept weights alone would give" in page and "phi = 0.7" in page
+    page = make_page(out)
+    assert page.answers[0].startswith("phi = +0.7") and BESIDE_COUNT["below"] in page.answers[0]
+    tables: Any = {section.title: section.table for section in page.sections}
+    assert len(tables["Parameters of the joint law"]) == 5 + 9
+    assert len(tables["Collapse of one size at a time"]) == 6
+    assert read_csv(out / "joint_fit.csv")["identified"].item()
 
 
 def test_seed_that_stopped_is_left_out(planted_runs):
@@ -435,32 +453,45 @@ def test_exponent_may_be_negative(planted_runs):
     assert found["value"].to_numpy() == pytest.approx(-PSI, abs=0.3)
 
 
-@pytest.mark.parametrize(("is_resnet", "num_said"), [(True, 2), (False, 0)])
-def test_count_of_weights_is_a_yardstick_for_resnets(is_resnet, num_said):
+def test_count_of_weights_is_a_yardstick_for_resnets():
     points = networks()
     law = fit_joint_law(points[0], planted_errors(*points), *points[1:])
-    said = " ".join(scaling_answers(law, is_resnet=is_resnet))
-    assert said.count("the number of kept weights alone would give") == num_said
-    assert ("shallower network errs less" in said) == is_resnet  # phi 0.7 is below 1
-    assert "wider" not in said  # psi 1.3 is below 2
+    table, fit = joint_frame(law), fit_frame(law).iloc[0].to_dict()
+    phi, psi = answers(table, fit, "95 %", is_resnet=True)[:2]
+    assert BESIDE_COUNT["below"] in phi and BESIDE_COUNT["below"] in psi  # 0.7 < 1, 1.3 < 2
+    table.loc[table["parameter"] == "phi", ["low", "high"]] = 0.5, 1.5
+    assert BESIDE_COUNT["as"] in answers(table, fit, "95 %", is_resnet=True)[0]
+    assert "kept weights" not in " ".join(answers(table, fit, "95 %", is_resnet=False))
 
 
 def test_command_runs_networks(tmp_path, capsys):
-    config = dataclasses.replace(
-        scaling.PRESETS["smoke"],
-        depths=(2,),
-        levels=9,
-        train=TrainConfig(num_steps=25, rewind_step=2),
-        out=tmp_path / "run",
-    )
+    """Each network once, with its own width and depth; finished ones are only read."""
+    config = dataclasses.replace(scaling.PRESETS["smoke"], out=tmp_path / "run", ci_level=0.9)
+    rng, models = np.random.default_rng(0), []
+
+    def run_planted(run_config, study):
+        del study
+        models.append((run_config.model, run_config.width))
+        depth = 1 + len(run_config.model.split("-"))
+        assert (run_config.seeds, run_config.levels, run_config.ci_level) == (2, 18, 0.95)
+        assert run_config.train == config.train
+        sizes = run_config.width, depth
+        return write_run(run_config.out, *sizes, rng, num_seeds=2, num_levels=19)
+
     with (
-        mock.patch.object(run, "report"),
-        mock.patch.object(scaling, "estimate_seconds", return_value=45.0),
+        mock.patch.object(several, "run", run_planted),
+        mock.patch.object(several, "estimate_seconds", return_value=45.0) as estimate,
     ):
         folder = scaling.run(config)
-    assert "about 1.5 minutes" in capsys.readouterr().out
+        assert "4 of 4 networks to run" in capsys.readouterr().out
+        assert estimate.call_count == 4
+        scaling.run(config)
+        assert estimate.call_count == 4
+    assert models[:4] == [("lenet32", 0.5), ("lenet32-32", 0.5), ("lenet32", 1), ("lenet32-32", 1)]
+    assert "about" not in capsys.readouterr().out
+    assert len(read_csv(folder / "points.csv")) == 4 * 2 * 19
+    assert read_json(folder / "environment.json")["seconds"] == 4 * 30
     assert (folder / "lenet-depth2-width0.5" / "metrics.csv").exists()
-    assert len(read_csv(folder / "points.csv")) == 2 * 2 * 10
     assert (folder / "figures" / "joint_law.png").exists()
 
 
@@ -470,16 +501,18 @@ def test_command_checks_percolation(tmp_path):
     table: Any = read_csv(folder / "check.csv").set_index("quantity")
     assert abs(table.loc["nu", "deviation_percent"]) < 10
     assert abs(table.loc["x_c", "deviation_percent"]) < 0.5
-    assert "standard errors" in (folder / "report.html").read_text()
+    (section,) = make_check_page(folder).sections
+    assert section.table is not None and list(section.table["quantity"]) == ["x_c", "nu"]
+    assert (folder / "report.html").exists()
 
 
 @pytest.mark.long
 def test_ising():
     """L = 16, 32, 64: nu within 3 %, T_c within 0.3 %."""
-    found = check_ising(0, sizes=(16, 32, 64), scale=0.5).found
-    assert found.nu == pytest.approx(1, rel=0.03)
-    assert found.x_c == pytest.approx(CRITICAL_TEMPERATURE, rel=3e-3)
-    assert found.nu_error < 0.02
+    table = check_ising(0, sizes=(16, 32, 64), scale=0.5).table.set_index("quantity")
+    assert table["found"]["nu"] == pytest.approx(1, rel=0.03)
+    assert table["found"]["x_c"] == pytest.approx(CRITICAL_TEMPERATURE, rel=3e-3)
+    assert table["error"]["nu"] < 0.02
 
 
 @pytest.mark.parametrize(

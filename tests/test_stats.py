@@ -3,7 +3,7 @@ import pytest
 from oracles import loop_t_interval
 
 from imp_rg.rg.spectrum import centred, curvature, log_or_nan, slope
-from imp_rg.rg.stats import mean_is_zero_p, t_interval
+from imp_rg.rg.stats import block_sd, mean_is_zero_p, t_interval
 
 NUM_FLOWS = 2000
 TAU = np.array([-0.30, -0.22, -0.15, -0.45])
@@ -105,3 +105,32 @@ def test_seeds_that_agree_exactly():
 def test_bad_input(values, ci_level):
     with pytest.raises(ValueError, match="must"):
         t_interval(np.array(values), ci_level=ci_level)
+
+
+def test_sd_over_blocks_by_hand():
+    found = block_sd(np.array([[0.1, 0.3], [0.2, 0.6]]))
+    np.testing.assert_allclose(found.sd, [0.2 / np.sqrt(2), 0.4 / np.sqrt(2)])
+    np.testing.assert_allclose(found.range, [0.2, 0.4])
+    assert found.of_mean == pytest.approx(0.3 / np.sqrt(2))
+    # Interaction: +-0.05 in every cell, mean square 0.01 with one degree of freedom, half of it.
+    assert found.corrected == pytest.approx(np.sqrt(0.09 / 2 - 0.01 / 2))
+    assert np.isnan(block_sd(np.array([[0.1, 0.3]])).corrected)
+    assert np.isnan(block_sd(np.array([[0.1, np.nan], [0.2, 0.3]])).of_mean)
+
+
+def test_scatter_between_seeds_is_taken_out_of_the_sd():
+    """4,000 draws: the plain spreads are too large, the corrected variance is right."""
+    rng, truth, noise = np.random.default_rng(0), np.array([0.0, 0.1, 0.2, 0.3]), 0.1
+    drawn = [block_sd(truth + noise * rng.standard_normal((3, 4)) + rng.standard_normal((3, 1)))
+             for _ in range(4000)]  # fmt: skip
+    variance = truth.var(ddof=1)
+    per_seed, of_mean, corrected = (
+        np.mean([np.mean(getattr(found, name) ** 2) for found in drawn])
+        for name in ("sd", "of_mean", "corrected")
+    )
+    error = np.std([found.corrected**2 for found in drawn]) / np.sqrt(len(drawn))
+    assert per_seed == pytest.approx(variance + noise**2, rel=0.02)
+    assert of_mean == pytest.approx(variance + noise**2 / 3, rel=0.02)
+    # Cut off at 0 in a few draws, hence never below by more than the error.
+    assert corrected == pytest.approx(variance, abs=5 * error)
+    assert abs(of_mean - variance) > 5 * error

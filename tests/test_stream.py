@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from picture_folder import CLASSES, NUM_TEST, PER_CLASS, write_pictures
+from image_folder_files import CLASSES, NUM_TEST, PER_CLASS, write_images
 from PIL import Image
 
 from imp_rg.config import PruneConfig, TrainConfig
 from imp_rg.data import load
+from imp_rg.data.image_files import central_crop, random_box, read_image_file, sample_crop
 from imp_rg.data.image_folder import load_folder
-from imp_rg.data.pictures import central_crop, draw_crop, random_box, read_picture
 from imp_rg.imp.drivers import plan_batches
 from imp_rg.imp.evaluate import make_measure_fn
 from imp_rg.imp.levels import run_level
@@ -38,7 +38,7 @@ SIZE = 16
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures"))
+    return write_images(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture
@@ -132,12 +132,12 @@ def test_pictures_too_long_for_a_crop_give_their_centre(size, box):
 def test_crops_are_resized_and_mirrored_half_of_the_time():
     image = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (64, 1, 3)))
     rng = np.random.default_rng(0)
-    crops = np.stack([draw_crop(image, rng, size=8) for _ in range(400)]).astype(int)
+    crops = np.stack([sample_crop(image, rng, size=8) for _ in range(400)]).astype(int)
     is_mirrored = crops[:, 0, 0, 0] > crops[:, 0, -1, 0]
     assert abs(is_mirrored.mean() - 0.5) < 4 * 0.5 / math.sqrt(400)
     part = image.crop(random_box(64, 64, np.random.default_rng(7)))
     expected = np.asarray(part.resize((8, 8), Image.Resampling.BILINEAR))
-    got = draw_crop(image, np.random.default_rng(7), size=8)
+    got = sample_crop(image, np.random.default_rng(7), size=8)
     assert any(np.array_equal(got, x) for x in (expected, expected[:, ::-1]))
 
 
@@ -148,7 +148,7 @@ def test_pictures_of_every_kind_become_rgb(tmp_path, mode):
     image = image.convert("I").convert("I;16") if mode == "I;16" else image.convert(mode)
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     image.save(path)
-    got = read_picture(path)
+    got = read_image_file(path)
     assert got.mode == "RGB" and got.size == (7, 9)
     np.testing.assert_array_equal(got, Image.open(path).convert("RGB"))
     if mode == "RGBA":
@@ -163,7 +163,7 @@ def row_of(folder, x, y):
     paths = [
         p for p, label in zip(folder.train.paths, folder.train.labels, strict=True) if label == y
     ]
-    pixels = [central_crop(read_picture(p), size=SIZE) for p in paths]
+    pixels = [central_crop(read_image_file(p), size=SIZE) for p in paths]
     (row,) = [i for i, own in enumerate(pixels) if np.array_equal(own, x)]
     return PER_CLASS * int(y) + row
 
@@ -173,7 +173,7 @@ def uncropped(monkeypatch):
     """Training pictures as in evaluation, so that they can be told apart."""
     module = sys.modules["imp_rg.data.image_folder"]
     monkeypatch.setattr(
-        module, "draw_crop", lambda image, rng, size, crop: central_crop(image, size=size)
+        module, "sample_crop", lambda image, rng, size, crop: central_crop(image, size=size)
     )
 
 
@@ -343,14 +343,14 @@ def run_folder(folder, *, snapshots=None, seed=1, save_every=0.0, **changes):
 def test_a_killed_level_ends_in_the_same_bits(folder, tmp_path, monkeypatch):
     expected, told = run_folder(folder)
     assert told == [(9, expected[1].loss[-1])]
-    read, draw = [], draw_crop
+    read, draw = [], sample_crop
     for num_saves in (2, 9):
         path = tmp_path / str(num_saves)
         with pytest.raises(KilledError):
             run_folder(folder, snapshots=KilledSnapshots(path, num_saves=num_saves))
         with monkeypatch.context() as patched:
             module = sys.modules["imp_rg.data.image_folder"]
-            patched.setattr(module, "draw_crop", lambda *a, **k: read.append(1) or draw(*a, **k))
+            patched.setattr(module, "sample_crop", lambda *a, **k: read.append(1) or draw(*a, **k))
             read.clear()
             got, _ = run_folder(folder, snapshots=SnapshotFolder(path, keep=2))
         assert_same(jax.tree.leaves(got), jax.tree.leaves(expected))
@@ -485,7 +485,7 @@ BAD_FOLDERS = {
     "absent": (lambda p: p.rename(p.with_name("gone")), ["dataset", "train/", "val/"]),
     "no held-out split": (no_split, ["dataset", "val/ or test/"]),
     "other classes": (lambda p: (p / "val" / "ant").rename(p / "val" / "ape"), ["'ant', 'ape'"]),
-    "empty class": (lambda p: (p / "train" / "bee" / "a.png").unlink(), ["train/bee", "pictures"]),
+    "empty class": (lambda p: (p / "train" / "bee" / "a.png").unlink(), ["train/bee", "images"]),
     "empty test class": (lambda p: (p / "val" / "dog" / "a.png").unlink(), ["val/dog"]),
 }
 
@@ -542,13 +542,13 @@ def test_a_damaged_picture_is_named_in_one_line(root, tmp_path, spoil, suffix):
     path.write_bytes(spoil(stored.getvalue()))
     with pytest.raises(ValueError) as error:
         batches(folder, 0, 1, batch_size=4)
-    one_line(error, str(path), "whole picture")
+    one_line(error, str(path), "whole image")
 
 
 def test_a_batch_must_not_exceed_the_pictures(folder):
     with pytest.raises(ValueError) as error:
         batches(folder, 0, 1, batch_size=49)
-    one_line(error, "batch_size", "48 training pictures", "49")
+    one_line(error, "batch_size", "48 training images", "49")
 
 
 def test_grain_is_needed_and_named(root, monkeypatch):

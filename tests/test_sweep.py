@@ -173,9 +173,9 @@ class FakeScheduler:
 
 
 def run_jobs(scheduler, folder, **settings):
-    console = sweep.Console(quiet=True)
+    study = sweep.Study("sweep", quiet=True)
     jobs = [job_named(name, folder) for name in "abc"]
-    outcomes = sweep._run_jobs(sweep.Config(**settings), jobs, scheduler, console)
+    outcomes = sweep._run_jobs(sweep.Config(**settings), jobs, scheduler, study)
     return {job.name: outcome.exit_code for job, outcome in outcomes.items()}
 
 

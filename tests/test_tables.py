@@ -191,8 +191,8 @@ def test_excess_is_the_paired_difference(flow, null_flow, spectrum):
         np.testing.assert_allclose(rows[f"sigma_{name}"], null.mean(axis=0), atol=1e-9)
         difference = rows["sigma"] - rows[f"sigma_{name}"]
         np.testing.assert_allclose(rows[f"excess_{name}"], difference, atol=1e-12)
-        np.testing.assert_allclose(rows[f"excess_{name}_low"], beyond.ci_low, atol=1e-9)
-        np.testing.assert_allclose(rows[f"excess_{name}_high"], beyond.ci_high, atol=1e-9)
+        np.testing.assert_allclose(rows[f"excess_{name}_low"], beyond.low, atol=1e-9)
+        np.testing.assert_allclose(rows[f"excess_{name}_high"], beyond.high, atol=1e-9)
 
 
 def test_random_pruning_has_no_exponent(spectrum):

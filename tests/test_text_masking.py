@@ -12,7 +12,7 @@ from imp_rg.data.text import load_text, score
 from imp_rg.data.text.masking import UNASKED, Masking, make_masking, mask_tokens
 from imp_rg.data.text.rows import read_rows
 from imp_rg.data.text.tasks import MLM, TASKS, find_task
-from imp_rg.data.text.tokenise import Tokens, load_tokenizer
+from imp_rg.data.text.tokenize import Tokens, load_tokenizer
 from imp_rg.foreign.bert_variables import find_checkpoint
 
 NUM_WORDS, NUM_EXAMPLES, WIDTH = 1000, 400, 64

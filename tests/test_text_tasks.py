@@ -17,7 +17,7 @@ from imp_rg.data.text import load_text, score
 from imp_rg.data.text.rows import read_questions, read_rows
 from imp_rg.data.text.squad import Question, find_answers, make_windows
 from imp_rg.data.text.tasks import TASKS, find_task
-from imp_rg.data.text.tokenise import load_tokenizer
+from imp_rg.data.text.tokenize import load_tokenizer
 from imp_rg.foreign.bert_variables import find_checkpoint
 from imp_rg.published import rows as published_rows
 

@@ -1,11 +1,12 @@
-"""The transfer experiment: which cells, trained on what, kept through kills, added to."""
+"""The transfer experiment: which trainings, on what, kept through kills, added to."""
 
+import contextlib
 import dataclasses
 import functools
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import jax
@@ -14,18 +15,28 @@ import numpy as np
 import pandas as pd
 import pytest
 from language_inputs import write_checkpoint, write_tasks
-from rich.console import Console
 from small_run import start
 
 from experiments import transfer
 from experiments.shell import cli
-from experiments.studies.transfer import page, search
-from experiments.studies.transfer.cells import COLUMNS, Cell, CellTable, CellTrainer, plan_cells
+from experiments.studies.transfer import search
 from experiments.studies.transfer.config import PRESETS, Config, task_folder
-from experiments.studies.transfer.search import does_transfer, search_minimal_densities
-from experiments.studies.transfer.tasks import prepare_tasks
+from experiments.studies.transfer.run import (
+    COLUMNS,
+    Trainer,
+    Training,
+    open_ledger,
+    plan_trainings,
+)
+from experiments.studies.transfer.search import (
+    does_transfer,
+    find_viable,
+    search_minimal_densities,
+)
+from experiments.studies.transfer.sources import prepare_sources
+from experiments.trunk import run as trunk_run
 from imp_rg.pytree import to_flat
-from imp_rg.rg.minimal_density import minimal_density
+from imp_rg.rg.viability import minimal_density
 from imp_rg.runs.files import read_csv, read_json
 from imp_rg.runs.folder import ticket_path
 from imp_rg.runs.tickets import read_ticket
@@ -42,10 +53,35 @@ def parse(*flags, tasks=TASKS):
     return cli.parse(PRESETS, [*FLAGS, "--tasks", *tasks, *flags], prog="transfer")
 
 
+@functools.cache
+def prepare_once(config):
+    """One compiled program a shape for all tests of this file."""
+    return prepare_sources(config, Path())
+
+
+def prepared(config, folder):
+    """Sources whose runs lie in a folder; what is compared has no part in preparing them."""
+    shared = {"levels_compared": (1,), "minimal_density": "grid", "out": None, "fresh": False}
+    return [
+        source._replace(folder=folder / "sources" / task_folder(source.name))
+        for source in prepare_once(dataclasses.replace(config, **shared))
+    ]
+
+
+def run_config(config):
+    """Runs an experiment here, without its tables and page; returns its folder."""
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(transfer, "prepare_sources", prepared))
+        patches.enter_context(mock.patch.object(transfer, "write_findings"))
+        patches.enter_context(mock.patch.object(transfer, "make_page"))
+        patches.enter_context(mock.patch.object(transfer.Study, "report"))
+        transfer.run(config)
+    assert config.out is not None
+    return config.out
+
+
 def run(out, *flags, tasks=TASKS):
-    """Runs the experiment here, without its page."""
-    with mock.patch.object(page, "report", return_value="page"):
-        return transfer.run(parse(*flags, "--out", str(out), tasks=tasks))
+    return run_config(parse(*flags, "--out", str(out), tasks=tasks))
 
 
 @functools.cache
@@ -63,24 +99,33 @@ def cells_of(folder):
     return read_csv(folder / "cells.csv")
 
 
-def make_trainer(folder, tasks=TASKS):
-    config = parse(tasks=tasks)
-    prepared = prepare_tasks(config, folder, Console(quiet=True))
-    return CellTrainer(config, prepared), prepared
+def make_trainer(folder, **changed):
+    """A trainer on the tickets of a folder; changed: schemes instead of those of some tasks."""
+    sources = [
+        source._replace(trainer=changed.get(source.name, source.trainer))
+        for source in prepared(parse(), folder)
+    ]
+    return Trainer(parse(), sources, open_ledger(folder, SEEDS))
+
+
+def spied(source):
+    """A scheme that notes what it is given."""
+    seen, retrain = [], source.trainer.retrain
+    return seen, source.trainer._replace(retrain=lambda *a: (seen.append(a), retrain(*a))[1])
 
 
 def counting(calls):
-    """Records the cells that are trained."""
-    train = CellTrainer.train
+    """Records what is trained."""
+    train = Trainer.train
     return mock.patch.object(
-        CellTrainer, "train", lambda self, cell: (calls.append(cell), train(self, cell))[1]
+        Trainer, "train", lambda self, one: (calls.append(one), train(self, one))[1]
     )
 
 
-def test_every_cell_is_there_once_with_its_density():
+def test_every_training_is_there_once_with_its_density():
     cells = cells_of(finished())
     assert tuple(cells.columns) == COLUMNS
-    assert not cells.duplicated([*Cell._fields, "seed"]).any()
+    assert not cells.duplicated([*Training._fields, "seed"]).any()
     counts = cells.groupby("kind").size()
     # Three targets, two seeds: dense once, tickets of 3 sources at 4 levels, controls at 2.
     assert counts.to_dict() == {"dense": 6, "random": 36, "reinit": 36, "ticket": 72}
@@ -129,19 +174,15 @@ def test_head_is_not_pruned_in_the_sources():
 
 
 @pytest.mark.parametrize("kind", ["ticket", "reinit"])
-def test_a_cell_is_the_source_ticket_with_the_head_of_the_target(kind):
+def test_what_is_trained_is_the_source_ticket_with_the_head_of_the_target(kind):
     """Assembled by hand from the files, then trained."""
-    cell = Cell("digits+group=odd-even", "digits+permute", kind, 2)
-    trainer, tasks = make_trainer(finished())
-    target = tasks[1]
-    seen = []
-    retrain = target.trainer.retrain
-    spy = target.trainer._replace(retrain=lambda *a: (seen.append(a), retrain(*a))[1])
-    trainer._tasks[cell.target] = target._replace(trainer=spy)
-    metrics = trainer.train(cell)
+    training = Training("digits+group=odd-even", "digits+permute", kind, 2)
+    target = prepared(parse(), finished())[1]
+    seen, spy = spied(target)
+    metrics = make_trainer(finished(), **{target.name: spy}).train(training)
     folder = finished() / "sources" / "digits+permute"
     keys, start_from, masks, _ = seen[0]
-    fresh = trainer._tasks["digits+group=odd-even"].setup.shapes
+    fresh = target.setup.shapes
     for row in range(2):
         ticket = read_ticket(ticket_path(folder, row, 2))
         given, mask = (
@@ -155,22 +196,19 @@ def test_a_cell_is_the_source_ticket_with_the_head_of_the_target(kind):
                 np.testing.assert_array_equal(mask[path], kept)
                 is_same = np.array_equal(given[path], to_flat(ticket.rewind.params)[path])
                 assert is_same == (kind == "ticket" or path.endswith("bias"))
-    variables, _ = retrain(jax.random.clone(keys), start_from, masks, target.setup.train_data)
-    np.testing.assert_array_equal(
-        metrics, target.trainer.measure(variables, target.setup.test_data)
+    scheme = target.trainer
+    variables, _ = scheme.retrain(
+        jax.random.clone(keys), start_from, masks, target.setup.train_data
     )
-    table = CellTable(finished() / "cells.csv", SEEDS)
-    np.testing.assert_array_equal(table[cell], metrics)
+    np.testing.assert_array_equal(metrics, scheme.measure(variables, target.setup.test_data))
+    np.testing.assert_array_equal(open_ledger(finished(), SEEDS)[training], metrics)
 
 
-def test_cells_of_a_target_share_head_and_order_and_differ_between_seeds():
-    trainer, tasks = make_trainer(finished())
-    seen = []
-    retrain = tasks[0].trainer.retrain
-    spy = tasks[0].trainer._replace(retrain=lambda *a: (seen.append(a), retrain(*a))[1])
-    trainer._tasks["digits"] = tasks[0]._replace(trainer=spy)
+def test_trainings_of_a_target_share_head_and_order_and_differ_between_seeds():
+    seen, spy = spied(prepared(parse(), finished())[0])
+    trainer = make_trainer(finished(), digits=spy)
     for source, kind, level in (("digits", "ticket", 1), ("digits+permute", "random", 4)):
-        trainer.train(Cell("digits", source, kind, level))
+        trainer.train(Training("digits", source, kind, level))
     (keys, first, _, _), (other_keys, second, _, _) = seen
     np.testing.assert_array_equal(jax.random.key_data(keys), jax.random.key_data(other_keys))
     head, other = (np.asarray(v.params["head"]["kernel"]) for v in (first, second))
@@ -178,50 +216,42 @@ def test_cells_of_a_target_share_head_and_order_and_differ_between_seeds():
     assert not np.array_equal(head[0], head[1])
 
 
-def test_targets_of_one_shape_share_a_compiled_program(copy):
-    trainer, tasks = make_trainer(copy)
-    assert tasks[0].trainer is tasks[2].trainer is not tasks[1].trainer
-    compiled = []
+def test_targets_of_one_shape_share_a_compiled_program():
+    sources = prepare_sources(parse(), finished())
+    assert sources[0].trainer is sources[2].trainer is not sources[1].trainer
+    trainer, compiled = Trainer(parse(), sources, open_ledger(finished(), SEEDS)), []
 
     def listen(event, duration_secs, **_):
         if "backend_compile" in event:
             compiled.append(duration_secs)
 
-    trainer.train(Cell("digits", "digits", "ticket", 1))
+    trainer.train(Training("digits", "digits", "ticket", 1))
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         for level in (2, 3):
-            trainer.train(Cell("digits", "digits", "ticket", level))
-        trainer.train(Cell("digits+permute", "digits", "ticket", 1))
+            trainer.train(Training("digits", "digits", "ticket", level))
+        trainer.train(Training("digits+permute", "digits", "ticket", 1))
         assert not compiled
-        trainer.train(Cell("digits+group=odd-even", "digits", "ticket", 1))
+        trainer.train(Training("digits+group=odd-even", "digits", "ticket", 1))
         assert compiled
     finally:
         jax.monitoring.clear_event_listeners()
 
 
-def test_finished_experiment_reports_at_once(copy, capsys):
+def test_finished_experiment_reports_at_once(copy, capsys, monkeypatch):
     before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
-    with mock.patch.object(transfer, "prepare_tasks", side_effect=AssertionError):
-        run(copy)
+    monkeypatch.setitem(globals(), "prepared", mock.Mock(side_effect=AssertionError))
+    run(copy)
     assert "already finished; reporting again" in capsys.readouterr().out
     assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
 
 
-def test_estimate_comes_first(tmp_path, capsys, copy):
-    (copy / "cells.csv").unlink()
-    run(copy)
-    said = capsys.readouterr().out
-    assert "3 tasks: 0 sources of 5 levels and 75 cells to train, 150 networks; about" in said
-    assert (copy / "cells.csv").read_bytes() == (finished() / "cells.csv").read_bytes()
-
-
 def test_added_task_trains_only_what_is_new(copy):
-    calls, new = [], "digits+classes=0-4"
+    calls, new = [], "digits+permute=3"
     sources = {p: p.read_bytes() for p in (copy / "sources").rglob("*") if p.is_file()}
     with counting(calls):
         run(copy, tasks=(new,) + TASKS[:1])  # others stay
-    assert len(calls) == len(set(calls)) and all(new in cell[:2] for cell in calls)
+    assert len(calls) == len(set(calls)) and all(new in one[:2] for one in calls)
     # A target with 4 sources, and a source of 3 targets, each at 4 levels and 2 x 2 controls.
     assert len(calls) == 1 + 4 * 8 + 3 * 8
     before = {tuple(r) for r in cells_of(finished()).itertuples(index=False)}
@@ -235,99 +265,75 @@ def test_added_level_trains_only_its_controls(copy):
     calls = []
     with counting(calls):
         run(copy, "--levels-compared", "3")
-    assert {cell.level for cell in calls} == {3} and len(calls) == 3 * 3 * 2
+    assert {one.level for one in calls} == {3} and len(calls) == 3 * 3 * 2
     assert read_json(copy / "config.json")["levels_compared"] == [2, 3, 4]
 
 
 @pytest.mark.parametrize("counts", [(40,), pytest.param((5, 40), marks=pytest.mark.long)])
-def test_killed_experiment_ends_with_the_same_bits(tmp_path, counts):
-    out = tmp_path / "killed"
+def test_killed_experiment_ends_with_the_same_bits(copy, counts, capsys):
+    """Killed among the trainings, for what sources survive is tested where they are run."""
+    (copy / "cells.csv").unlink()
     for count in counts:
-        flags = (*FLAGS, "--tasks", *TASKS, "--out", str(out))
-        child = start("tests/kill_transfer.py", str(count), *flags)
+        flags = (*FLAGS, "--tasks", *TASKS, "--out", str(copy))
+        child = start("tests/kill_ledger.py", "transfer", str(count), *flags)
         output = child.communicate(timeout=300)
         assert child.returncode == -9, output
-        assert not (out / "cells.csv").read_bytes().endswith(b"\n")
+        assert not (copy / "cells.csv").read_bytes().endswith(b"\n")
     calls = []
     with counting(calls):
-        run(out)
-    # The cells that were being written are lost, no others.
-    assert len(calls) == 75 - sum(count - 1 for count in counts)
-    assert (out / "cells.csv").read_bytes() == (finished() / "cells.csv").read_bytes()
-
-
-def test_a_table_cut_anywhere_keeps_whole_cells_only(tmp_path):
-    whole = tmp_path / "whole.csv"
-    table = CellTable(whole, SEEDS)
-    cells = [Cell("a", "b,c", "ticket", 1), Cell("a", "a", "dense", 0)]
-    for cell in cells:
-        table.add(cell, 0.5, np.array([1 / 3, np.nan]))
-    content = whole.read_bytes()
-    ends = [content.index(b"\n") + 1, content.rindex(b"a,a,dense,0,0.5,0"), len(content)]
-    sizes = {0, *range(1, len(content), 11), *ends, *(end - 1 for end in ends)}
-    for size in sorted(sizes):
-        path = tmp_path / "cut.csv"
-        path.write_bytes(content[:size])
-        cut = CellTable(path, SEEDS)
-        assert [cell in cut for cell in cells] == [size >= ends[1], size >= ends[2]]
-        for cell in cells:
-            if cell not in cut:
-                cut.add(cell, 0.5, np.array([1 / 3, np.nan]))
-        assert path.read_bytes() == content
-        np.testing.assert_array_equal(CellTable(path, SEEDS)[cells[0]], [1 / 3, np.nan])
+        run(copy)
+    # Those that were being written are lost, no others.
+    left = 75 - sum(count - 1 for count in counts)
+    assert len(calls) == left
+    said = f"0 sources of 5 levels and {left} trainings are missing, {2 * left} networks; about"
+    assert said in capsys.readouterr().out
+    assert (copy / "cells.csv").read_bytes() == (finished() / "cells.csv").read_bytes()
 
 
 def test_foreign_table_is_refused(tmp_path):
     (tmp_path / "cells.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="must have the columns target, source"):
-        CellTable(tmp_path / "cells.csv", SEEDS)
+        open_ledger(tmp_path, SEEDS)
 
 
 def test_seed_without_a_ticket_is_nan_and_the_other_goes_on(copy):
-    cell = Cell("digits", "digits+permute", "ticket", 4)
+    training = Training("digits", "digits+permute", "ticket", 4)
     ticket_path(copy / "sources" / "digits+permute", 0, 4).unlink()
-    trainer, _ = make_trainer(copy)
-    found = trainer.train(cell)
+    found = make_trainer(copy).train(training)
     assert np.isnan(found[0]) and np.isfinite(found[1])
     ticket_path(copy / "sources" / "digits+permute", 1, 4).unlink()
-    assert np.isnan(make_trainer(copy)[0].train(cell)).all()
+    assert np.isnan(make_trainer(copy).train(training)).all()
 
 
 def test_loss_that_is_not_finite_is_nan():
-    trainer, tasks = make_trainer(finished())
-    scheme = tasks[0].trainer
+    scheme = prepared(parse(), finished())[0].trainer
 
     def retrain(*args):
         variables, info = scheme.retrain(*args)
         return variables, info._replace(is_finite=jnp.array([True, False]))
 
-    trainer._tasks["digits"] = tasks[0]._replace(trainer=scheme._replace(retrain=retrain))
-    found = trainer.train(Cell("digits", "digits", "ticket", 1))
+    trainer = make_trainer(finished(), digits=scheme._replace(retrain=retrain))
+    found = trainer.train(Training("digits", "digits", "ticket", 1))
     assert np.isfinite(found[0]) and np.isnan(found[1])
 
 
 def test_search_finds_what_the_grid_of_all_levels_says(copy, monkeypatch):
     """Networks of twelve steps learn too little for all levels to be viable: they are taken."""
     monkeypatch.setattr(search, "viable_levels", lambda own, *_: [len(own)])
-    grid = CellTable(finished() / "cells.csv", SEEDS)
+    grid = open_ledger(finished(), SEEDS)
     (copy / "cells.csv").unlink()
     run(copy, "--minimal-density", "search", "--levels-compared", "4")
-    table = CellTable(copy / "cells.csv", SEEDS)
-    config = parse("--minimal-density", "search")
-    trainer, _ = make_trainer(copy)
-    density = np.array(
-        [trainer.density(Cell("digits", "digits", "ticket", n)) for n in range(1, 5)]
-    )
+    config, trainer = parse("--minimal-density", "search"), make_trainer(copy)
+    own = [Training("digits", "digits", "ticket", level) for level in range(1, 5)]
+    density = np.array([trainer.density(one) for one in own])
     calls = []
     with counting(calls):
-        found = search_minimal_densities(config, trainer, table, 1)
+        found = search_minimal_densities(config, trainer)
     assert not calls  # the experiment has searched already
     compared = 0
     for (source, target), result in found.items():
         transfers = [
-            does_transfer(
-                grid[Cell(target, source, "ticket", n)], grid[Cell(target, target, "ticket", n)]
-            )
+            does_transfer(grid[target, source, "ticket", n], grid[target, target, "ticket", n])
             for n in range(1, 5)
         ]
         brute = minimal_density(np.array(transfers), density)
@@ -340,19 +346,20 @@ def test_search_finds_what_the_grid_of_all_levels_says(copy, monkeypatch):
 def test_control_without_a_value_leaves_the_search_its_levels():
     """A seed that failed, or all of them, must not make every level look empty."""
     config = parse("--minimal-density", "search", "--levels-compared", "2", "4")
-    table = {cell: np.array([30.0, np.nan]) for cell in plan_cells(config, "digits")}
-    table[Cell("digits", "digits", "random", 2)] = np.array([np.nan, np.nan])
-    table[Cell("digits", "digits", "dense", 0)] = np.array([98.0, np.nan])
+    table = {one: np.array([30.0, np.nan]) for one in plan_trainings(config, "digits")}
+    table[Training("digits", "digits", "random", 2)] = np.array([np.nan, np.nan])
+    table[Training("digits", "digits", "dense", 0)] = np.array([98.0, np.nan])
     for level, metric in enumerate((95.0, 94.0, 90.0, 40.0), 1):
-        table[Cell("digits", "digits", "ticket", level)] = np.array([metric, np.nan])
-    assert search._viable_levels(config, cast(Any, table), "digits") == range(1, 4)
+        table[Training("digits", "digits", "ticket", level)] = np.array([metric, np.nan])
+    trainer: Any = mock.Mock(metric=table.__getitem__)
+    assert find_viable(config, trainer, "digits") == range(1, 4)
 
 
-def test_search_trains_fewer_cells():
+def test_search_trains_less():
     config = parse("--minimal-density", "search", "--levels-compared", "4")
-    planned = [plan_cells(c, "digits") for c in (config, parse("--levels-compared", "4"))]
-    own = [cell for cell in planned[0] if cell.source == "digits" and cell.kind == "ticket"]
-    assert [cell.level for cell in own] == [1, 2, 3, 4] and set(planned[0]) < set(planned[1])
+    planned = [plan_trainings(c, "digits") for c in (config, parse("--levels-compared", "4"))]
+    own = [one for one in planned[0] if one.source == "digits" and one.kind == "ticket"]
+    assert [one.level for one in own] == [1, 2, 3, 4] and set(planned[0]) < set(planned[1])
 
 
 @pytest.mark.parametrize(
@@ -401,8 +408,8 @@ def test_bad_input_is_one_line_and_leaves_no_folder(
 
 def test_resize_makes_other_sizes_fit(tmp_path):
     config = parse("--resize", "8", tasks=("digits", "digits+resize=16"))
-    tasks = prepare_tasks(config, tmp_path, Console(quiet=True))
-    shapes = {task.setup.train_data.x.shape for task in tasks}
+    sources = prepare_sources(config, tmp_path)
+    shapes = {source.setup.train_data.x.shape for source in sources}
     assert shapes == {(1437, 8, 8, 1)}
 
 
@@ -413,13 +420,17 @@ def test_folder_of_other_settings_is_refused_and_kept(copy):
     assert (copy / "cells.csv").read_bytes() == before
 
 
-def test_fresh_throws_the_cells_away(copy, capsys):
-    calls = []
-    with counting(calls):
+def test_fresh_throws_the_trainings_away(copy, capsys, monkeypatch):
+    class ReachedError(Exception):
+        pass
+
+    monkeypatch.setattr(trunk_run, "run_levels", mock.Mock(side_effect=ReachedError))
+    with pytest.raises(ReachedError):
         run(copy, "--fresh", tasks=TASKS[:2])
-    assert len(calls) == 2 * (1 + 2 * 8)
-    assert "2 tasks: 2 sources of 5 levels and 34 cells to train" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 tasks: 2 sources of 5 levels and 34 trainings are missing" in said
     assert read_json(copy / "config.json")["tasks"] == list(TASKS[:2])
+    assert cells_of(copy).empty and not list((copy / "sources" / "digits" / "tickets").glob("*"))
 
 
 def test_folders_of_tasks_are_names_without_slashes():
@@ -434,7 +445,7 @@ def test_presets_plan_three_levels_or_more(name):
     num_tasks, num_levels = len(preset.task_names), len(preset.ticket_levels)
     own = preset.levels - num_levels
     per_target = 1 + num_tasks * (num_levels + 2 * len(preset.levels_compared)) + own
-    assert len(plan_cells(preset, preset.task_names[0])) == per_target
+    assert len(plan_trainings(preset, preset.task_names[0])) == per_target
 
 
 def test_networks_with_convolutions_have_fewer_tasks_by_default():
@@ -448,23 +459,24 @@ def test_text_tasks_go_through_the_same_code(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "checkpoint")
     tasks = ("text:mrpc", "text:wnli")
     flags = (
-        *("--preset", "text", "--seeds", "1", "--levels", "2", "--levels-compared", "2"),
+        *("--preset", "text", "--seeds", "1", "--levels", "1", "--levels-compared", "1"),
         *("--minimal-density", "none", "--text.source", f"jsonl:{write_tasks(tmp_path / 'texts')}"),
         *("--text.checkpoint", str(checkpoint), "--text.max-length", "24"),
-        *("--text.train.batch-size", "8", "--text.train.epochs", "1", "--tasks", *tasks),
+        *("--text.train.batch-size", "8", "--text.train.epochs", "1", "--text.train.buckets", "1"),
+        *("--tasks", *tasks, "--out", str(tmp_path / "out")),
     )
     config = cli.parse(PRESETS, flags, prog="transfer")
-    with mock.patch.object(page, "report", return_value="page"):
-        out = transfer.run(dataclasses.replace(config, out=tmp_path / "out"))
+    with mock.patch.object(transfer, "_announce"):
+        out = run_config(config)
     cells = cells_of(out)
     assert len(cells) == 2 * (1 + 2 * 3) and cells["test_metric"].between(0, 100).all()
-    prepared = prepare_tasks(config, out, Console(quiet=True))
-    trainer, seen = CellTrainer(config, prepared), []
-    retrain = prepared[0].trainer.retrain
-    spy = prepared[0].trainer._replace(retrain=lambda *a: (seen.append(a), retrain(*a))[1])
-    trainer._tasks["text:mrpc"] = prepared[0]._replace(trainer=spy)
-    trainer.train(Cell("text:mrpc", "text:wnli", "ticket", 2))
-    ticket = read_ticket(ticket_path(out / "sources" / "text_wnli", 0, 2))
+    sources = prepared(config, out)
+    seen, spy = spied(sources[0])
+    trainer = Trainer(
+        config, [sources[0]._replace(trainer=spy), sources[1]], open_ledger(out, config.seed_list)
+    )
+    trainer.train(Training("text:mrpc", "text:wnli", "ticket", 1))
+    ticket = read_ticket(ticket_path(out / "sources" / "text_wnli", 0, 1))
     _, given, masks, _ = seen[0]
     given, masks = to_flat(given.params), to_flat(masks)
     for path, kept in to_flat(ticket.masks).items():

@@ -6,14 +6,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 from planted_runs import BLOCKS, DENSITY, SHIFT, SIGMA, planted_run, two_classes
-from scipy import stats
 
 from imp_rg.rg import compare_exponents
 from imp_rg.rg.classes import average_tree, cut_classes
 from imp_rg.rg.distance import pooled_scatter
 from imp_rg.rg.matching import match_blocks
 from imp_rg.rg.permutation import holm, permutation_test, smallest_p
-from imp_rg.rg.stats import welch_interval
 from imp_rg.rg.universality import seeds_needed
 
 
@@ -102,19 +100,6 @@ def test_holm_by_hand():
     np.testing.assert_allclose(found, [0.06, 0.04, np.nan, 0.5, 0.06])
     np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1, 1])
     assert holm(np.array([np.nan])).size == 1
-
-
-def test_welch_interval_is_that_of_scipy():
-    rng = np.random.default_rng(4)
-    a, b = rng.standard_normal((4, 3)), 3 * rng.standard_normal((7, 3)) + 1
-    found = welch_interval(a, b, ci_level=0.9)
-    want = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.9)
-    np.testing.assert_allclose([found.low, found.high], [want.low, want.high], rtol=1e-10)
-    alone = welch_interval(a[:1], b)
-    np.testing.assert_allclose(alone.mean, a[0] - b.mean(axis=0))
-    assert np.isnan([alone.low, alone.high]).all()
-    same = welch_interval(np.ones((3, 1)), np.zeros((3, 1)))
-    assert (same.low, same.mean, same.high) == (1, 1, 1)
 
 
 def auroc(distance, is_different):

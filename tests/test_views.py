@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imp_rg.data.colours import (
+from imp_rg.data.colors import (
     change_brightness,
     change_contrast,
     change_hue,
@@ -20,9 +20,9 @@ from imp_rg.data.views import (
     ViewConfig,
     blur_weights,
     crop_weights,
-    draw_pair,
     draw_view,
     moco_views,
+    sample_pair,
     simclr_views,
 )
 
@@ -145,7 +145,7 @@ def test_blur_is_a_normal_curve_within_its_window():
 
 def test_views_stay_in_range_follow_the_key_and_differ(colour, key):
     x, config = colour[:, :, :8], moco_views()
-    draw = jax.jit(functools.partial(draw_pair, config=config))
+    draw = jax.jit(functools.partial(sample_pair, config=config))
     pair = np.asarray(draw(key, x))
     assert pair.shape == (12, 8, 8, 3) and pair.dtype == np.float32
     assert pair.min() >= 0 and pair.max() <= 255

@@ -7,7 +7,10 @@ from vision_folder import write_cells
 
 from experiments import vision_exponents
 from experiments.shell import cli
+from experiments.studies.vision_exponents.findings import find_published
+from experiments.studies.vision_exponents.page import COLUMNS, make_page
 from imp_rg import published
+from imp_rg.report.columns import tabulate
 from imp_rg.runs.files import read_json, write_json
 
 DENSITY = 0.8 ** np.arange(26)
@@ -57,9 +60,12 @@ def test_planted_gamma_stands_beside_table_7(reported, capsys):
         rows["CIFAR-10"]["No pre-train"],
         rows["CIFAR-100"]["ImageNet"],
     ]
-    page = (reported / "report.html").read_text(encoding="utf-8")
-    assert "Gamma is identified in 2 of 2 runs." in page
-    assert "the paper&#39;s -0.14 lies outside the interval" in page
+    shown = tabulate(table.reset_index(), COLUMNS)
+    assert list(shown["Table 7"]) == ["CIFAR-10, No pre-train", "CIFAR-100, ImageNet"]
+    assert list(shown["the paper's"]) == ["outside", "outside"]
+    answers = make_page(reported).answers
+    assert "2 of 2" in answers[0] and "-0.14 lies outside" in answers[1]
+    assert "2 of 2" in (reported / "report.html").read_text(encoding="utf-8")
     assert (reported / "figures" / "errors.svg").is_file()
     vision_exponents.run(vision_exponents.Config(runs=(reported.parent / "runs",), out=reported))
     assert "not finished and left out: svhn_cropped from moco_v2.pth" in capsys.readouterr().out
@@ -77,7 +83,7 @@ def test_planted_gamma_stands_beside_table_7(reported, capsys):
     ],
 )
 def test_rows_and_columns_of_table_7(settings, row, column):
-    found = vision_exponents._published(settings)
+    found = find_published(settings)
     (expected,) = (x.by_label[column] for x in published.rows(7) if x.row == row)
     assert (found["row"], found["column"], found["published"]) == (row, column, expected)
 
@@ -91,7 +97,7 @@ def test_rows_and_columns_of_table_7(settings, row, column):
     ],
 )
 def test_what_table_7_does_not_have(settings):
-    assert np.isnan(vision_exponents._published(settings)["published"])
+    assert np.isnan(find_published(settings)["published"])
 
 
 def test_bad_runs_are_one_line(tmp_path):

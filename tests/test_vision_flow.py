@@ -1,4 +1,4 @@
-"""`experiments.vision_flow`: one run folder a task and init, continued where it stopped."""
+"""`experiments.vision_flow`: one run folder per task and init, continued where it stopped."""
 
 import contextlib
 import dataclasses
@@ -10,15 +10,15 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
-from experiments import pretrain, vision_flow
+from experiments import vision_flow
 from experiments.shell import cli
-from experiments.shell.progress import LevelProgress
+from experiments.shell.study import Study
 from experiments.studies.pretrain.assemble import WEIGHTS
-from experiments.studies.vision import execution, page
-from experiments.studies.vision.config import PRESETS, Cell
+from experiments.studies.vision import run as vision_run
+from experiments.studies.vision.config import PRESETS, RunSpec
 from experiments.trunk import run
+from experiments.trunk.progress import LevelProgress
 from imp_rg.foreign import variables
 from imp_rg.models import IMAGENET_BLOCKS, make_model, resnet_imagenet
 from imp_rg.pytree import ones_masks, to_flat
@@ -42,7 +42,7 @@ def quick():
     """
 
     @functools.cache
-    def load(config, name, *, load_task=vision_flow.load_task):
+    def load(config, name, *, load_task=vision_run.load_task):
         return load_task(config, name, None)
 
     def load_task(config, name, out):
@@ -55,8 +55,8 @@ def quick():
         mock.patch.object(resnet_imagenet, "STAGE_PLANES", (4, 4, 4, 4)),
         mock.patch.dict(IMAGENET_BLOCKS, resnet18=shallow),
         mock.patch.dict(variables.DEPTHS, resnet18=shallow),
-        mock.patch.object(vision_flow, "load_task", load_task),
-        mock.patch.object(vision_flow, "seconds_per_pixel", return_value=1e-6),
+        mock.patch.object(vision_run, "load_task", load_task),
+        mock.patch.object(vision_run, "seconds_per_pixel", return_value=1e-6),
     ):
         yield
 
@@ -67,8 +67,12 @@ def parse(*flags):
 
 def run_without_pages(*flags, **replaced):
     with contextlib.ExitStack() as patches:
-        for module in (run, page):
-            patches.enter_context(mock.patch.object(module, "report"))
+        for where, name in (
+            *((vision_flow, name) for name in ("write_findings", "lead_table", "make_page")),
+            *((Study, name) for name in ("table", "report")),
+            (run, "report"),
+        ):
+            patches.enter_context(mock.patch.object(where, name))
         for name, fn in replaced.items():
             patches.enter_context(mock.patch.object(run, name, fn))
         return vision_flow.run(parse(*flags))
@@ -96,7 +100,7 @@ def finished(weights, tmp_path_factory):
     return run_without_pages("--inits", "scratch", str(weights), "--out", str(out))
 
 
-def test_each_cell_has_a_run_folder(finished, weights):
+def test_each_task_and_init_has_a_run_folder(finished, weights):
     listed = json.loads((finished / "config.json").read_text())
     assert listed["experiment"] == "vision"
     modes = {"digits--scratch": "rewind_lt", "digits--body.safetensors": "pt_trans"}
@@ -164,21 +168,22 @@ def test_a_stopped_run_ends_with_the_same_bits(finished, weights, tmp_path):
         assert there.read_bytes() == here.read_bytes(), name
 
 
-def test_what_a_cell_starts_from_is_pre_trained_first(finished, tmp_path, capsys):
-    """Once for all cells, and not on the task itself."""
+def test_what_a_run_starts_from_is_pre_trained_first(finished, tmp_path, capsys):
+    """Once for all runs, and not on the task itself."""
     asked = []
 
-    def pretend(config):
+    def pretend(config, study):
+        del study
         asked.append(config)
         write_weights(config.out / WEIGHTS)
         return config.out
 
     flags = ("--inits", "scratch", OTHER, "supervised:digits", "--out", str(tmp_path / "run"))
-    with mock.patch.object(pretrain, "run", pretend):
+    with mock.patch.object(vision_run, "pretrain", pretend):
         out = run_without_pages(*flags, run_levels=mock.Mock())
     said = capsys.readouterr().out
     assert "left out: supervised pre-training on the task itself, of digits" in said
-    assert "2 of 2 cells to run, levels 0 to 2: about" in said
+    assert "2 of 2 runs to do, levels 0 to 2: about" in said
     (config,) = asked
     assert config.out == out / "pretrain" / "supervised-digits+group=odd-even"
     assert (config.method, config.dataset) == ("supervised", "digits+group=odd-even")
@@ -243,23 +248,23 @@ def test_bad_input_is_one_line(make_flags, sentence, tmp_path, capsys):
 
 def test_the_fastest_execution_is_measured_once(tmp_path):
     config = parse("--replicates", "measure", "--driver", "dispatch")
-    task = vision_flow.load_task(config, "digits", tmp_path)
-    settle = functools.partial(execution.resolve_execution, config, task, tmp_path)
-    chosen = settle(Console(quiet=True))
-    found = json.loads((tmp_path / execution.FILE).read_text())
+    task = vision_run.load_task(config, "digits", tmp_path)
+    settle = functools.partial(vision_run.resolve_execution, config, task, tmp_path)
+    chosen = settle(Study("test", quiet=True))
+    found = json.loads((tmp_path / vision_run.EXECUTION).read_text())
     tried = {(row["driver"], row["replicates"]): row["seconds"] for row in found["measured"]}
     assert tried.keys() == {("dispatch", "loop"), ("dispatch", "threads")}
     assert (chosen.driver, chosen.replicates) == min(tried, key=lambda key: tried[key])
     # Another day might measure otherwise: a continued experiment goes on as it began.
     other = ({"loop", "threads"} - {chosen.replicates}).pop()
-    write_json(tmp_path / execution.FILE, found | {"replicates": other})
-    with mock.patch.object(execution, "measure_execution", side_effect=AssertionError):
-        assert settle(Console(quiet=True)) == dataclasses.replace(chosen, replicates=other)
-    assert execution.with_execution(chosen, task).execution[:2] == ("dispatch", chosen.replicates)
+    write_json(tmp_path / vision_run.EXECUTION, found | {"replicates": other})
+    with mock.patch.object(vision_run, "measure_execution", side_effect=AssertionError):
+        assert settle(Study("test", quiet=True)) == dataclasses.replace(chosen, replicates=other)
+    assert vision_run.with_execution(chosen, task).execution[:2] == ("dispatch", chosen.replicates)
 
 
 def test_the_mode_pt_holds_images_out():
-    data = vision_flow.load_task(parse("--mode", "pt"), "digits", Path()).train_data
+    data = vision_run.load_task(parse("--mode", "pt"), "digits", Path()).train_data
     assert isinstance(data, ValidatedBatch) and (len(data.y), len(data.y_val)) == (1294, 143)
 
 
@@ -274,11 +279,11 @@ def test_the_paper_is_the_study():
 def test_tasks_are_pre_trained_on_each_other(preset):
     config = PRESETS[preset]
     a, b = config.tasks
-    assert config.cells == [
-        Cell(a, "scratch", "rewind_lt"),
-        Cell(a, f"supervised:{b}", "pt_trans"),
-        Cell(b, "scratch", "rewind_lt"),
-        Cell(b, f"supervised:{a}", "pt_trans"),
+    assert config.runs == [
+        RunSpec(a, "scratch", "rewind_lt"),
+        RunSpec(a, f"supervised:{b}", "pt_trans"),
+        RunSpec(b, "scratch", "rewind_lt"),
+        RunSpec(b, f"supervised:{a}", "pt_trans"),
     ]
     per_epoch = {"default": 78, "short": 175}[preset]
     train = config.train_config("rewind_lt", steps_per_epoch=per_epoch)

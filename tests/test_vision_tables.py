@@ -1,28 +1,29 @@
-"""Tables and page of a vision experiment: planted exponents come back, words follow the numbers."""
+"""Findings and page of a vision experiment: planted exponents come back, verdicts follow them."""
 
-import io
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from vision_folder import STAGES, write_cells
 
-from experiments.studies.vision.cells import init_text, measure, pairs, read_cells, start_of
-from experiments.studies.vision.distances import (
+from experiments.studies.vision.findings import (
     ALL,
     HELD,
     NOT_DECIDED,
     NOT_HELD,
+    SIGNS_CLAIM,
     change_frame,
+    claim_frame,
     decide,
     distance_by_seed,
     distance_frame,
+    pairs,
+    sigma_frame,
+    write_findings,
 )
-from experiments.studies.vision.page import report
-from experiments.studies.vision.tables import SIGNS_CLAIM, claim_frame, sigma_frame
-from experiments.studies.vision.words import answers, in_window
+from experiments.studies.vision.page import lead_table, make_page
+from experiments.studies.vision.read import init_text, measure, read_runs, start_of
 from imp_rg import published
 from imp_rg.runs.files import read_csv, read_json, write_json
 
@@ -41,7 +42,7 @@ CLOSER = {
 
 
 def measured(folder, cells):
-    found, missing = read_cells(write_cells(folder, cells))
+    found, missing = read_runs(write_cells(folder, cells))
     return [x for cell in found for x in measure(cell, ci_level=0.95)], missing
 
 
@@ -85,7 +86,7 @@ def test_windows_take_their_own_levels(tmp_path):
     is_dense = (flow["level"] == 0) & (flow["block"] == "stage1")
     flow.loc[is_dense, ["magnitude", "share_all"]] /= 1.25**4
     flow.to_csv(path, index=False)
-    (cell,), _ = read_cells(folder)
+    (cell,), _ = read_runs(folder)
     whole, later = (sigma_frame(x, ci_level=0.95)["sigma"][0] for x in measure(cell, ci_level=0.95))
     assert later == pytest.approx(C10[0], abs=2e-4)
     total = 1 - 0.05 * (1 - 0.8**4)  # of all shares at level 0, where stage1 has 0.05
@@ -118,15 +119,6 @@ def test_verdict_is_withheld_below_the_floor(tmp_path, task, dense, is_withheld)
     assert (ours["verdict"] == HELD) != is_withheld and ours["found"] == HELD
     null = of(claims, source="init null", claim=SIGNS_CLAIM, window="0-2").iloc[0]
     assert null["verdict"] == HELD  # never trained, needs no accuracy
-    words = " ".join(answers({"sigma": table, "claims": claims, **empty(found)}))
-    assert ("No sigma verdict for" in words) == is_withheld
-
-
-def empty(found):
-    return {
-        "changes": change_frame(found, ci_level=0.95),
-        "distances": distance_frame(found, ci_level=0.95),
-    }
 
 
 def test_published_rows_are_those_of_table_2(tables):
@@ -151,8 +143,6 @@ def test_distance_shrinks_where_it_was_planted(tables):
     closer = of(tables["claims"], window="0-4")
     closer = closer[closer["claim"].str.contains("shrinks")].set_index("source")["found"]
     assert closer["sigma"] == HELD and closer["init null"] == NOT_DECIDED
-    words = answers(in_window(tables, "0-4"))
-    assert "cifar10 and cifar100 are closer in sigma than from scratch" in words[0]
 
 
 def test_distance_does_not_shrink_where_it_was_not(tmp_path):
@@ -170,8 +160,9 @@ def test_what_the_init_null_does_is_not_counted_as_beyond(tmp_path):
     cells = {key: (s, settings | {"init_null": s}) for key, (s, settings) in CLOSER.items()}
     found, _ = measured(tmp_path, cells)
     change = of(change_frame(found, ci_level=0.95), window="0-4", block=ALL).set_index("measure")
-    assert change.loc["init", "found"] == change.loc["sigma", "found"] == HELD
-    assert change.loc["beyond_init", "found"] == NOT_DECIDED
+    found = change["found"]
+    assert found["init"] == found["sigma"] == HELD
+    assert found["beyond_init"] == NOT_DECIDED
 
 
 def test_distance_by_seed_averages_to_the_distance():
@@ -196,17 +187,19 @@ def test_claims_need_every_interval(low, high, signs, found):
 
 
 def test_pairs(tmp_path):
-    cells, _ = read_cells(write_cells(tmp_path, {key: (C10, SHORT) for key in CLOSER}))
-    names = [(pair.between, pair.a.name, pair.b.name) for pair in pairs(cells)]
-    assert names == [
+    found, _ = measured(tmp_path / "four", {key: (C10, SHORT) for key in CLOSER})
+    names = [(p.between, *(run.name for run in p.runs), p.a.window) for p in pairs(found)]
+    expected = [
         ("inits", "cifar10, scratch", "cifar10, supervised:cifar100"),
         ("tasks", "cifar10, scratch", "cifar100, scratch"),
         ("tasks", "cifar10, supervised:cifar100", "cifar100, supervised:cifar10"),
         ("inits", "cifar100, scratch", "cifar100, supervised:cifar10"),
     ]
+    assert names == [(*name, window) for window in ("0-4", "1-4") for name in expected]
     more = {("svhn_cropped", init): (C10, SHORT) for init in (SCRATCH, FROM_C10, "a/moco.pth")}
-    cells, _ = read_cells(write_cells(tmp_path, {key: (C10, SHORT) for key in CLOSER} | more))
-    crossed = [(p.a.name, p.b.name) for p in pairs(cells) if p.b.task == "svhn_cropped"]
+    found, _ = measured(tmp_path / "more", {key: (C10, SHORT) for key in CLOSER} | more)
+    couples = [tuple(run.name for run in p.runs) for p in pairs(found)]
+    crossed = [couple for couple in couples if couple[1].startswith("svhn_cropped")]
     assert ("cifar100, supervised:cifar10", "svhn_cropped, supervised:cifar10") in crossed
     assert ("cifar10, supervised:cifar100", "svhn_cropped, supervised:cifar10") in crossed
     assert not any("moco" in b for a, b in crossed if a.startswith("cifar"))
@@ -231,16 +224,23 @@ def test_page_names_what_is_missing(tmp_path):
         ("svhn_cropped", SCRATCH): (PT, SHORT | {"finished": False}),
         ("svhn_cropped", "moco.pth"): None,
     }
-    printed = io.StringIO()
-    page = report(write_cells(tmp_path, cells), Console(file=printed, width=200))
-    text = page.read_text(encoding="utf-8")
-    missing = "svhn_cropped, scratch; svhn_cropped, moco.pth"
-    assert f"Not finished and left out: {missing}." in text
-    assert f"not finished and left out: {missing}" in printed.getvalue()
-    assert "No sigma verdict for cifar10 from scratch" in printed.getvalue()
-    assert "parts of their data sets, +balanced=100," in text  # and the names leave it out
-    assert 'href="cifar10%2Bbalanced%3D100--scratch/report.html"' in text
-    assert "<td>cifar100 from supervised:cifar10</td>" in text
+    write_findings(write_cells(tmp_path, cells))
+    page = make_page(tmp_path)
+    assert page.answers[0].startswith("No sigma verdict for cifar10 from scratch, cifar10 from ")
+    sections = {section.title: section for section in page.sections}
+    limits = sections["What limits this"].items
+    assert "Not finished and left out: svhn_cropped, scratch; svhn_cropped, moco.pth." in limits
+    assert any("parts of their data sets, +balanced=100," in limit for limit in limits)
+    links = dict(sections["The runs"].links)  # to the folders, whose names stay whole
+    folder = "cifar10+balanced=100--scratch"
+    assert links[f"cifar10{suffix}, scratch"] == f"{folder}/report.html"
+    table = lead_table(tmp_path)
+    assert table["sigma"][0] == f"cifar10{suffix} from scratch"  # the page leaves it out
+    shown = sections["Sigma by task and start (the paper's Table 2)"].table
+    assert shown is not None and shown["sigma"][0] == "cifar10 from scratch"
+    assert list(shown["stage1"][:2]) == ["+0.150 ± 0.000", "+0.200"]
+    assert shown["verdict"][0] == "withheld: dense accuracy below 85 %"
+    assert shown["verdict"][5] == "withheld: dense accuracy below 85 %"
     for name in ("sigma", "distances", "changes", "claims", "accuracy"):
         assert len(read_csv(tmp_path / f"{name}.csv")) > 0, name
     for name in ("flow", "sigma", "distances", "accuracy"):
@@ -254,22 +254,25 @@ def test_one_cell_of_other_blocks_and_one_seed(tmp_path):
     names = ("stage1/block0", "stage1/block1", "stage2/block0", "stage2/block1")
     settings = {"levels": 1, "seeds": 1, "blocks": names}
     folder = write_cells(tmp_path, {("digits", SCRATCH): (C10, settings)})
-    text = report(folder, Console(quiet=True)).read_text(encoding="utf-8")
-    assert "One seed gives no interval" in text and "The paper's claim" not in text
+    write_findings(folder)
+    page = make_page(folder)
+    titles = [section.title for section in page.sections]
+    assert not any("claim" in title for title in titles)
+    assert any("One seed gives no interval" in x for s in page.sections for x in s.items)
     sigma = read_csv(folder / "sigma.csv")
     assert list(sigma["window"].unique()) == ["0-1"] and sigma["published"].isna().all()
     assert read_csv(folder / "distances.csv").empty and read_csv(folder / "claims.csv").empty
 
 
 def test_folders_that_cannot_be_read(tmp_path):
-    with pytest.raises(ValueError, match="must hold config.json with a list of cells"):
-        read_cells(tmp_path)
+    with pytest.raises(ValueError, match="must hold config.json with a list of runs"):
+        read_runs(tmp_path)
     folder = write_cells(tmp_path, {("digits", SCRATCH): None})
-    with pytest.raises(ValueError, match="must hold a finished run folder of a cell, got 0"):
-        read_cells(folder)
+    with pytest.raises(ValueError, match="must hold a finished run folder, got 0"):
+        read_runs(folder)
     listed = read_json(folder / "config.json")
     write_json(folder / "config.json", {"experiment": "vision"})
-    with pytest.raises(ValueError, match="must hold a finished run folder of a cell"):
-        read_cells(folder)
+    with pytest.raises(ValueError, match="must hold a finished run folder"):
+        read_runs(folder)
     assert listed["cells"][0]["mode"] == "rewind_lt"
     shutil.rmtree(folder)

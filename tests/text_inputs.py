@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imp_rg.data.text.tokenise import Tokenizer, load_tokenizer
+from imp_rg.data.text.tokenize import Tokenizer, load_tokenizer
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a b c d e f g ##x ##y the , . ?".split()
 ID = {word: i for i, word in enumerate(WORDS)}

@@ -25,7 +25,7 @@ def aside(default: T) -> T:
     return dataclasses.field(default=default, metadata={"aside": True})
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(aside,))
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 def settings(cls: type[T]) -> type[T]:
     """Makes a class a frozen config; ``--help`` begins with its own fields, inherited ones last."""
     made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)

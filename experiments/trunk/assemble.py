@@ -5,26 +5,28 @@ In: a config. Out: a `Setup`; whatever is wrong with a setting is said here, bef
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.shell.progress import LevelProgress
 from experiments.shell.settings import identity
 from experiments.shell.study import seconds_of
 from experiments.trunk.config import Config
+from experiments.trunk.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import BlockPartition, parse_blocks
-from imp_rg.data.image_folder import ImageFolder
 from imp_rg.imp.execution import Execution, choose_execution
 from imp_rg.imp.levels import Scheme, make_scheme
 from imp_rg.imp.replicates import num_usable_cores, stack
 from imp_rg.models import make_model
 from imp_rg.pytree import ones_masks
 from imp_rg.types import Batch, Key, Params, Variables
+
+if TYPE_CHECKING:  # a run of arrays reads no folders
+    from imp_rg.data.image_folder import ImageFolder
 
 TIMED_STEPS = 8
 
@@ -134,7 +136,7 @@ def about_images(images: data.ImageData) -> dict[str, Any]:
     }
 
 
-def about_folder(folder: ImageFolder) -> dict[str, Any]:
+def about_folder(folder: "ImageFolder") -> dict[str, Any]:
     """What config.json says of a streamed set, which is known by the names of its files.
 
     House definition.
@@ -207,7 +209,12 @@ def resolved_settings(config: Config, setup: Setup) -> dict[str, Any]:
 
     Left out: where the run lies, how it is started, and which files beside the results it keeps.
     """
-    return identity(config) | {
+    return identity(config) | determined(setup)
+
+
+def determined(setup: Setup) -> dict[str, Any]:
+    """What config.json says beyond the settings: device, execution, blocks, data."""
+    return {
         "device": jax.default_backend(),
         "driver": setup.execution.driver,
         "replicates": setup.execution.strategy,

@@ -9,11 +9,11 @@ import numpy as np
 from experiments.trunk.assemble import Setup
 from experiments.trunk.config import Config
 from imp_rg.flow import FlowPoint, flow_point
-from imp_rg.foreign.nulls import gaussian_flow
 from imp_rg.imp.controls import null_flow, null_sources, shuffle_masks
 from imp_rg.imp.operator import ImpState
 from imp_rg.imp.record import RunRecord
 from imp_rg.imp.replicates import unstack
+from imp_rg.nulls import gaussian_flow
 from imp_rg.types import Keys, Params
 
 NULLS = ("gaussian", "init", "oneshot", "random")

@@ -10,8 +10,7 @@ import pandas as pd
 
 from experiments.trunk.assemble import Setup
 from experiments.trunk.config import Config
-from imp_rg.foreign.observe import observable_rows
-from imp_rg.imp.observables import LevelWeights, observe_level
+from imp_rg.imp.observables import LevelWeights, observable_rows, observe_level
 from imp_rg.imp.operator import ImpState
 from imp_rg.imp.replicates import unstack
 from imp_rg.pytree import leaf_paths, to_flat

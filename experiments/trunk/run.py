@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from experiments.shell.cli import stop_if_asked
-from experiments.shell.study import AS_IS, Study
+from experiments.shell.study import Study
 from experiments.trunk.assemble import (
     Setup,
     estimate_seconds,
@@ -30,11 +29,15 @@ from imp_rg.imp.mesh import is_lead, lead_says
 from imp_rg.imp.record import RunRecord
 from imp_rg.imp.replicates import num_usable_cores, rows_of
 from imp_rg.pytree import leaf_paths, to_flat
-from imp_rg.report import lead_columns, lead_rows, write_report
+from imp_rg.report import write_report
+from imp_rg.report.lead import lead_frame, lead_table
 from imp_rg.runs import tables
 from imp_rg.runs.checkpoints import Checkpoints
-from imp_rg.runs.files import read_csv, read_json, write_csv
+from imp_rg.runs.files import read_json, write_csv
+from imp_rg.runs.flow import Flow
 from imp_rg.runs.folder import TABLES, RunFolder, config_hash
+from imp_rg.runs.run_tables import read_tables
+from imp_rg.runs.save import write_tables
 from imp_rg.runs.tickets import write_level, write_ticket
 
 
@@ -88,7 +91,7 @@ def run_or_report(
         announce()
         run_levels(config, setup, folder, study, began=began)
     if is_lead():
-        report(folder, study.console)
+        report(folder, study)
 
 
 def run_levels(
@@ -136,10 +139,8 @@ def run_levels(
     if not len(state.active):
         console.print(f"warning: no replicate is left after level {level}; the run ends here")
     checkpoints.close()
-    write_tables(config, setup, folder, state.record)
-    flow = state.record.trajectory(setup.blocks, setup.num_kept)
-    spectrum = tables.spectrum_frame(flow, ci_level=config.ci_level)
-    write_csv(folder.table("spectrum"), spectrum)
+    flow = _write_tables(config, setup, folder, state.record)
+    write_csv(folder.table("spectrum"), flow.spectrum_frame(ci_level=config.ci_level))
     describe(is_finished=True)
 
 
@@ -165,15 +166,11 @@ def _warn_of_levels(folder: RunFolder, seed: int, level: int, console: Console) 
         )
 
 
-def report(folder: RunFolder, console: Console) -> None:
+def report(folder: RunFolder, study: Study) -> None:
     """Draws figures and page from the tables, and prints the lead table."""
     page = write_report(folder.path)
-    spectrum = read_csv(folder.table("spectrum"))
-    table = Table(*lead_columns(spectrum))
-    for row in lead_rows(spectrum):
-        table.add_row(*row.cells)
-    console.print(table)
-    console.print(f"report: {page}", **AS_IS)
+    study.table(lead_table(lead_frame(read_tables(folder.path).spectrum)))
+    study.say(f"report: {page}")
 
 
 def _name_failed(config: Config, failed: np.ndarray, level: int, console: Console) -> None:
@@ -208,15 +205,21 @@ def _save(
             write_level(folder.trained(seed, level), imp.variables, imp.masks, metadata)
     if len(state.active):
         checkpoints.save(level, to_flat(state))
-    write_tables(config, setup, folder, state.record)
+    _write_tables(config, setup, folder, state.record)
 
 
-def write_tables(config: Config, setup: Setup, folder: RunFolder, record: RunRecord) -> None:
-    """Writes the tables of all levels so far."""
-    flow = record.trajectory(setup.blocks, setup.num_kept)
+def _write_tables(config: Config, setup: Setup, folder: RunFolder, record: RunRecord) -> Flow:
+    """Writes the tables of all levels so far; returns the flow they hold."""
+    trajectory = record.trajectory(setup.blocks, setup.num_kept)
     steps = config.train.num_steps - config.train.first_step
     seeds, leaves = config.seed_list, leaf_paths(setup.shapes)
-    write_csv(folder.table("flow"), tables.flow_frame(flow, seeds))
-    write_csv(folder.table("null_flow"), tables.null_frame(flow, seeds))
-    write_csv(folder.table("metrics"), tables.metrics_frame(record, flow, seeds, steps, leaves))
+    flow = Flow(
+        name=folder.path.name,
+        seeds=tuple(seeds),
+        trajectory=trajectory,
+        settings=read_json(folder.config),
+        metrics=tables.metrics_frame(record, trajectory, seeds, steps, leaves),
+    )
+    write_tables(folder, flow)
     write_csv(folder.table("timing"), tables.timing_frame(record, seeds))
+    return flow

@@ -1,7 +1,7 @@
 """Raw pixels to what the network sees: augmentation, then normalisation, inside the jitted step.
 
 Raw images come in as stored (uint8 stays uint8 on the device), floating-point batches go out.
-Cropping pads with raw zeros, which are black pixels: the published recipes augment the picture and
+Cropping pads with raw zeros, which are black pixels: the published recipes augment the image and
 normalise afterwards.
 """
 

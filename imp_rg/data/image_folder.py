@@ -1,6 +1,6 @@
-"""Images too large for memory: folders of picture files, streamed in batches by Grain.
+"""Images too large for memory: folders of image files, streamed in batches by Grain.
 
-``folder:PATH`` holds ``train/CLASS/*`` and ``val/CLASS/*`` (or ``test/CLASS/*``), pictures as jpg,
+``folder:PATH`` holds ``train/CLASS/*`` and ``val/CLASS/*`` (or ``test/CLASS/*``), images as jpg,
 jpeg or png. A network sees parts of 224 pixels a side, or N with ``folder:PATH+resize=N``. In: the
 name. Out: an `ImageFolder`, whose batches depend on seed and step alone, so that a run can go on at
 any step.
@@ -19,14 +19,14 @@ from jaxtyping import Float, Int
 from imp_rg.config import LastBatch, require
 from imp_rg.data import ImageData
 from imp_rg.data.derived import image_size, split_name
-from imp_rg.data.pictures import CROP, Crop, central_crop, draw_crop, read_picture
+from imp_rg.data.image_files import CROP, Crop, central_crop, read_image_file, sample_crop
 from imp_rg.data.statistics import IMAGENET_MEAN, IMAGENET_STD
 from imp_rg.types import StreamBatch
 
 PREFIX = "folder:"
 SUFFIXES = (".jpg", ".jpeg", ".png")
 EVALUATED = ("val", "test")
-"""Where held-out pictures lie; the first that is there counts."""
+"""Where held-out images lie; the first that is there counts."""
 
 IMAGE_SIZE = 224
 
@@ -52,11 +52,11 @@ class ImageFolder:
     Attributes:
       name: As given to `load_folder`.
       classes: Names, sorted; their places are the labels.
-      train: Training pictures.
-      test: Held-out pictures.
+      train: Training images.
+      test: Held-out images.
       image_size: Height and width of what the network sees.
-      crop: How training pictures are cut.
-      num_crops: Parts of a training picture; of several, a batch is [batch crop height width 3].
+      crop: How training images are cut.
+      num_crops: Parts of a training image; of several, a batch is [batch crop height width 3].
     """
 
     name: str
@@ -74,12 +74,12 @@ class ImageFolder:
 
     @property
     def num_train(self) -> int:
-        """Number of training pictures."""
+        """Number of training images."""
         return len(self.train.paths)
 
     @property
     def num_test(self) -> int:
-        """Number of held-out pictures."""
+        """Number of held-out images."""
         return len(self.test.paths)
 
     @property
@@ -133,7 +133,7 @@ class ImageFolder:
 
         Args:
           seed: Of order and crops, below 2**32.
-          batch_size: Pictures a step.
+          batch_size: Images a step.
           last_batch: Whether the incomplete batch at the end of an epoch is dropped or kept, filled
             up with weight 0.
           start: First step; its batch does not depend on it.
@@ -148,7 +148,7 @@ class ImageFolder:
         References:
           House definition.
         """
-        rule = f"must not exceed the {self.num_train} training pictures"
+        rule = f"must not exceed the {self.num_train} training images"
         require(1 <= batch_size <= self.num_train, "batch_size", rule, batch_size)
         left = self.num_train % batch_size if last_batch == "drop" else 0
         epoch = self.num_train - left
@@ -162,10 +162,10 @@ class ImageFolder:
         return _batches(rows, [sizes[step % len(sizes)] for step in range(start, stop)], batch_size)
 
     def test_batches(self, batch_size: int) -> Iterator[StreamBatch]:
-        """The centres of all held-out pictures in order, the last batch filled up with weight 0.
+        """The centres of all held-out images in order, the last batch filled up with weight 0.
 
         Args:
-          batch_size: Pictures a batch.
+          batch_size: Images a batch.
 
         Yields:
           Batches, read ahead by threads.
@@ -181,27 +181,27 @@ class ImageFolder:
         return _batches(rows, sizes, batch_size)
 
     def _draw(self, row: int, rng: np.random.Generator) -> _Row:
-        image, label = read_picture(self.train.paths[row]), self.train.labels[row]
+        image, label = read_image_file(self.train.paths[row]), self.train.labels[row]
         crops = [
-            draw_crop(image, rng, size=self.image_size, crop=self.crop)
+            sample_crop(image, rng, size=self.image_size, crop=self.crop)
             for _ in range(self.num_crops)
         ]
         return (crops[0] if self.num_crops == 1 else np.stack(crops)), label
 
     def _take(self, row: int) -> _Row:
-        image = read_picture(self.test.paths[row])
+        image = read_image_file(self.test.paths[row])
         return central_crop(image, size=self.image_size), self.test.labels[row]
 
 
 def load_folder(name: str) -> ImageFolder:
-    """Lists the pictures of a folder; none is read.
+    """Lists the images of a folder; none is read.
 
     Args:
       name: ``folder:PATH`` or ``folder:PATH+resize=N``.
 
     Raises:
       ValueError: In one line, if the folder has not two splits with the same classes, a class has
-        no picture, N is no size, or Grain is not installed.
+        no image, N is no size, or Grain is not installed.
 
     References:
       House definition; layout as for torchvision's folders.
@@ -246,14 +246,14 @@ def _list_files(folder: Path, classes: tuple[str, ...]) -> Files:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(filter(_is_picture, (folder / name).iterdir()))
-        require(len(found) > 0, "dataset", f"folder: {folder / name} needs pictures", "none")
+        found = sorted(filter(_is_image, (folder / name).iterdir()))
+        require(len(found) > 0, "dataset", f"folder: {folder / name} needs images", "none")
         paths += found
         labels += [label] * len(found)
     return Files(tuple(paths), np.asarray(labels, np.int32))
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 

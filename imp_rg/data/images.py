@@ -41,7 +41,7 @@ def load_tfds(name: str, *, data_dir: str | Path | None = None) -> Splits:
 
     Raises:
       ValueError: If the name is unknown, the set is not prepared in array_record format, rows are
-        missing, or it is no set of equally sized pictures with one label each.
+        missing, or it is no set of equally sized images with one label each.
 
     References:
       https://www.tensorflow.org/datasets/data_source

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from imp_rg.config import require
-from imp_rg.data.colours import (
+from imp_rg.data.colors import (
     change_brightness,
     change_contrast,
     change_hue,
@@ -38,9 +38,9 @@ class ViewConfig:
       ratio: Smallest and largest width of a crop over its height.
       flip: Probability that left and right are exchanged.
       jitter: Probability that the colours are jittered.
-      brightness: Largest relative change; likewise contrast and saturation.
-      contrast: See `brightness`.
-      saturation: See `brightness`.
+      brightness: Largest relative change of brightness.
+      contrast: Largest relative change of contrast.
+      saturation: Largest relative change of saturation.
       hue: Largest shift in turns of the colour circle, at most 1/2.
       grayscale: Probability that the colours are taken away.
       blur: Probability of a Gaussian blur.
@@ -144,11 +144,11 @@ def draw_view(
     num, height, width, _ = x.shape
     rule = f"must have at least {MIN_SIZE} pixels a side to be cropped"
     require(min(height, width) >= MIN_SIZE, "images", rule, (height, width))
-    crop_key, colour_key, blur_key = jax.random.split(key, 3)
+    crop_key, color_key, blur_key = jax.random.split(key, 3)
     x = x.astype(jnp.float32) / peak
     if not is_cut:
         x = _mix(x, *crop_weights(crop_key, num, height, width, config))
-    x = _change_colours(colour_key, x, config)
+    x = _change_colors(color_key, x, config)
     if config.blur > 0:
         chance, sigma = _draw(blur_key, num, 1, 1)
         sigma = _within(sigma[:, 0], config.blur_sigma)
@@ -157,7 +157,7 @@ def draw_view(
     return peak * jnp.clip(x, 0.0, 1.0)
 
 
-def draw_pair(
+def sample_pair(
     key: PRNGKeyArray,
     x: Shaped[Array, "batch height width channel"] | Shaped[Array, "batch 2 height width channel"],
     *,
@@ -166,7 +166,7 @@ def draw_pair(
 ) -> Float[Array, "view height width channel"]:
     """Draws two views of each image: first views of all, then second views in the same order.
 
-    Pictures that are read from disk come as two parts each, cut and mirrored at their full size;
+    Images that are read from disk come as two parts each, cut and mirrored at their full size;
     of these only the colours change.
 
     House definition; see `draw_view`.
@@ -274,18 +274,18 @@ def _mix(x: Array, rows: Array, columns: Array) -> Array:
     return jnp.einsum("bvw,biwc->bivc", columns, x, precision="highest")
 
 
-def _change_colours(key: PRNGKeyArray, x: Array, config: ViewConfig) -> Array:
+def _change_colors(key: PRNGKeyArray, x: Array, config: ViewConfig) -> Array:
     """Jitters colours, then perhaps takes them away; values in [0, 1]."""
     jitter_key, gray_key = jax.random.split(key)
     if config.jitter > 0:
-        x = _jitter_colours(jitter_key, x, config)
+        x = _jitter_colors(jitter_key, x, config)
     if config.grayscale > 0 and x.shape[-1] == 3:
         (chance,) = _draw(gray_key, x.shape[0], 1)
         x = _where(chance < config.grayscale, jnp.broadcast_to(luma(x), x.shape), x)
     return x
 
 
-def _jitter_colours(key: PRNGKeyArray, x: Array, config: ViewConfig) -> Array:
+def _jitter_colors(key: PRNGKeyArray, x: Array, config: ViewConfig) -> Array:
     order_key, draw_key = jax.random.split(key)
     changes = {change_brightness: config.brightness, change_contrast: config.contrast}
     if x.shape[-1] == 3:

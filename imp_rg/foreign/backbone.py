@@ -73,7 +73,7 @@ def load_backbone(
 
 
 def _trained_network(network: Network) -> Network:
-    """Of the networks in a file, told apart by the prefix of their names, the trained one."""
+    """The trained one of the networks in a file, which the prefix of their names tells apart."""
     found = [match[1] for match in map(_PREFIX.match, network.shapes) if match]
     prefix = min(found, key=_is_copy, default="")
     return _restrict(

@@ -1,6 +1,6 @@
 """Runs made by other code: checkpoints, one a level, or one alone.
 
-In: a path. Out: a `Flow` with its nulls, measured level by level.
+In: a `ForeignRun`. Out: what an `imp_rg.runs.Flow` is made of, measured level by level.
 """
 
 from collections.abc import Callable
@@ -8,19 +8,17 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from imp_rg.config import PruneConfig
 from imp_rg.flow import FlowPoint, FlowTrajectory
 from imp_rg.foreign.measure_levels import magnitude, measure_seed
-from imp_rg.foreign.nulls import gaussian_flow, pruned_flows, removal_schedule
+from imp_rg.foreign.nulls import pruned_flows, removal_schedule
 from imp_rg.foreign.run import ForeignRun
 from imp_rg.imp.prune import prune_schedule
-from imp_rg.runs.flow import Flow
-from imp_rg.runs.tables import level_status
+from imp_rg.nulls import gaussian_flow
 
 DENSITY_TOLERANCE = 1e-3
-"""Relative spread of the densities of one level over seeds that still counts as one density."""
+"""Relative range of the densities of one level over seeds that still counts as one density."""
 
 OnLevel = Callable[[str, int], None]
 """Told seed and level when a level has been read."""
@@ -42,7 +40,23 @@ class SeedResult(NamedTuple):
     collapsed: list[list[str]]
 
 
-def measure_run(run: ForeignRun, on_level: OnLevel, *, one_shot: PruneConfig, levels: int) -> Flow:
+class MeasuredRun(NamedTuple):
+    """What a run of other code gives.
+
+    Attributes:
+      trajectory: The flow and its nulls, fields [seed level block].
+      settings: How it was read.
+      collapsed: Tensors without a weight left, by seed and level.
+    """
+
+    trajectory: FlowTrajectory
+    settings: dict[str, Any]
+    collapsed: list[list[list[str]]]
+
+
+def measure_run(
+    run: ForeignRun, on_level: OnLevel, *, one_shot: PruneConfig, levels: int
+) -> MeasuredRun:
     """Measures a run: every level of every seed, and the nulls.
 
     Args:
@@ -52,7 +66,7 @@ def measure_run(run: ForeignRun, on_level: OnLevel, *, one_shot: PruneConfig, le
       levels: Last level of that pruning.
 
     Returns:
-      The flow. A single checkpoint gives the flow of one-shot pruning as `trained`.
+      The flow. A single checkpoint gives that of one-shot pruning as `trained`.
 
     Raises:
       ValueError: As `measure_seed`, or if the seeds differ in density at a level.
@@ -71,13 +85,10 @@ def measure_run(run: ForeignRun, on_level: OnLevel, *, one_shot: PruneConfig, le
         points=_stack([result.points for result in results]),
         nulls=_stack([result.nulls for result in results]),
     )
-    return Flow(
-        name=run.path.resolve().stem,
-        seeds=run.seed_names,
+    return MeasuredRun(
         trajectory=trajectory,
         settings=_settings(run, len(num_kept), one_shot),
-        metrics=_metrics(run.seed_names, trajectory.density, results),
-        read_masks=None if run.is_single else run.read_masks,
+        collapsed=[result.collapsed for result in results],
     )
 
 
@@ -154,9 +165,9 @@ def _nulls(run: ForeignRun, seed: int, schedule: np.ndarray) -> dict[str, FlowPo
 def _common_counts(run: ForeignRun, num_kept: np.ndarray) -> np.ndarray:
     """Survivors of each level, which must be the same for all seeds but for rounding."""
     mean = num_kept.mean(axis=0)
-    spread = np.abs(num_kept / mean - 1)
-    if spread.max() > DENSITY_TOLERANCE:
-        seed, level = np.unravel_index(spread.argmax(), spread.shape)
+    deviation = np.abs(num_kept / mean - 1)
+    if deviation.max() > DENSITY_TOLERANCE:
+        seed, level = np.unravel_index(deviation.argmax(), deviation.shape)
         raise ValueError(
             f"{run.path}: seeds must agree in density within {DENSITY_TOLERANCE:.1%}, seed "
             f"{run.layout.seeds[seed]} keeps {num_kept[seed, level]:,} weights at level {level}, "
@@ -172,25 +183,6 @@ def _stack(flows: list[dict[str, FlowPoint]]) -> dict[str, FlowPoint]:
         name: FlowPoint(*map(np.stack, zip(*(flow[name] for flow in flows), strict=True)))
         for name in names
     }
-
-
-def _metrics(seeds: tuple, density: np.ndarray, results: list[SeedResult]) -> pd.DataFrame:
-    """``metrics.csv`` of a run whose accuracy nobody recorded: the status is all there is."""
-    return pd.DataFrame(
-        [
-            {
-                "seed": seed,
-                "level": level,
-                "density": density[level],
-                "train_loss": np.nan,
-                "test_metric": np.nan,
-                "steps": np.nan,
-                "status": level_status(result.collapsed[level]),
-            }
-            for seed, result in zip(seeds, results, strict=True)
-            for level in range(len(density))
-        ]
-    )
 
 
 def _settings(run: ForeignRun, num_levels: int, one_shot: PruneConfig) -> dict[str, Any]:

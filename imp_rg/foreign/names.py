@@ -38,7 +38,7 @@ PREFIXES = (
 """What wrapping modules put before every name of a PyTorch state dict."""
 
 QUERY_ENCODER = "encoder_q."
-"""Of MoCo's two encoders the trained one."""
+"""Prefix of the trained one of MoCo's two encoders."""
 
 _WITHIN = r"(?P<prefix>(?:[A-Za-z_]+[./])*)"
 _STAGED_BLOCKS = (

@@ -31,8 +31,8 @@ class Network:
       weights_file: Where weights and statistics lie.
       masks_file: Where masks lie.
       weight_names: Canonical to stored name of the parameters.
-      mask_names: The same of the explicit masks, by the parameter they belong to.
-      buffer_names: The same of the running statistics.
+      mask_names: Stored names of the explicit masks, by the parameter they belong to.
+      buffer_names: Stored names of the running statistics.
     """
 
     shapes: dict[str, tuple[int, ...]]

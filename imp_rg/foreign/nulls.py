@@ -16,8 +16,7 @@ from imp_rg.flow import FlowPoint
 from imp_rg.foreign.measure_levels import magnitude
 from imp_rg.imp.controls import null_sources
 from imp_rg.imp.prune import prune_masks_on_host
-from imp_rg.rg import gaussian_null_flow
-from imp_rg.types import Array, Float, Int, Num
+from imp_rg.types import Array, Int
 
 
 def removal_schedule(
@@ -109,40 +108,3 @@ def _prune_and_sum(
             sums[:, n, k] = magnitude(weights[name], masks[name]), np.count_nonzero(masks[name])
     magnitudes, surviving = sums @ in_block
     return FlowPoint(magnitudes, surviving, magnitudes.sum(axis=1))
-
-
-def gaussian_flow(
-    sizes: Num[np.ndarray, " leaf"],
-    scales: Float[np.ndarray, " leaf"],
-    *,
-    unpruned: float,
-    blocks: BlockPartition,
-    schedule: Int[np.ndarray, "level tensor_or_one"],
-) -> FlowPoint:
-    """Flow of Gaussian weights in closed form, pruned as the schedule says.
-
-    Args:
-      sizes: Number of weights of each tensor, prunable or not.
-      scales: Standard deviation of each tensor.
-      unpruned: Summed magnitude of the tensors that are not prunable.
-      blocks: Partition.
-      schedule: Counts to remove before each level.
-
-    Returns:
-      Expected flow, fields [level block].
-
-    References:
-      House definition; `imp_rg.rg.gaussian_null_flow` gives the formulas.
-    """
-    block_of = np.array(blocks.block_of)
-    prunable = np.flatnonzero(block_of >= 0)
-    removed = schedule.cumsum(axis=0)
-    groups = [prunable] if schedule.shape[1] == 1 else [prunable[[k]] for k in range(len(prunable))]
-    magnitude, surviving = np.zeros((2, len(removed), len(blocks.names)))
-    for column, group in enumerate(groups):
-        density = 1 - removed[:, column] / sizes[group].sum()
-        null = gaussian_null_flow(sizes[group], scales[group], np.arange(len(group)), density)
-        for i, k in enumerate(group):
-            magnitude[:, block_of[k]] += null.magnitude[:, i]
-            surviving[:, block_of[k]] += null.surviving[:, i]
-    return FlowPoint(magnitude, surviving, magnitude.sum(axis=1) + unpruned)

@@ -3,15 +3,12 @@
 In: a `ForeignRun`. Out: ``observables.csv`` as a frame.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 
 from imp_rg.foreign.run import ForeignRun
-from imp_rg.imp.observables import LevelWeights, observe_level
-from imp_rg.types import Float
+from imp_rg.imp.observables import LevelWeights, observable_rows, observe_level
 
 
 def observe_run(run: ForeignRun, on_level: Callable[[str, int], None]) -> pd.DataFrame:
@@ -48,18 +45,3 @@ def observe_run(run: ForeignRun, on_level: Callable[[str, int], None]) -> pd.Dat
             rows += observable_rows(run.seed_names[i], level, run.blocks.names, values)
             on_level(seed, level)
     return pd.DataFrame(rows)
-
-
-def observable_rows(
-    seed: Any,
-    level: int,
-    blocks: Sequence[str],
-    values: Mapping[str, Float[np.ndarray, " block"]],
-) -> list[dict[str, Any]]:
-    """Rows of ``observables.csv`` for one level; values without a reference are left out."""
-    return [
-        {"seed": seed, "level": level, "block": block, "observable": name, "value": value}
-        for name, per_block in values.items()
-        for block, value in zip(blocks, per_block, strict=True)
-        if not np.isnan(value)
-    ]

@@ -25,7 +25,7 @@ class ForeignRun(NamedTuple):
       layout: Files by seed and level.
       shapes: Of all tensors by canonical name.
       rules: Which tensors form blocks and which are prunable.
-      blocks: The same, for the sorted names.
+      blocks: Partition by those rules, for the sorted names.
       other_parts: Further networks in the files, such as averaged weights, which are not read.
     """
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from imp_rg.config import TrainConfig
-from imp_rg.data.views import ViewConfig, draw_pair
+from imp_rg.data.views import ViewConfig, sample_pair
 from imp_rg.imp.contrastive import (
     ContrastiveConfig,
     enqueue,
@@ -27,10 +27,10 @@ from imp_rg.imp.contrastive import (
     nt_xent,
     unit_rows,
 )
-from imp_rg.imp.train import learning_rate
+from imp_rg.imp.train import descend, learning_rate
 from imp_rg.models.projector import EncodeFn
 from imp_rg.pytree import apply_masks
-from imp_rg.types import Array, Key, Masks, Params, Variables
+from imp_rg.types import Key, Masks, Variables
 
 OPTIMIZER = "optimizer"
 QUEUE = "queue"
@@ -158,10 +158,10 @@ def make_simclr_step(
     def train_step(carry, key, masks, data, batch, step):
         variables, opt_state = carry
         key = jax.random.fold_in(key, step)
-        x = draw_pair(key, data.x[batch.indices], config=views, peak=peak)
+        x = sample_pair(key, data.x[batch.indices], config=views, peak=peak)
         (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(*variables, x)
         rate = learning_rate(step, train)
-        params, opt_state = _descend(variables.params, opt_state, grads, masks, tx, rate)
+        params, opt_state = descend(tx, rate, variables.params, opt_state, grads, masks)
         return (Variables(params=params, batch_stats=stats), opt_state), loss
 
     return train_step
@@ -204,7 +204,7 @@ def make_moco_step(
         stats = dict(variables.batch_stats)
         queue, encoder = stats.pop(QUEUE), stats.pop(KEY_ENCODER)
         key = jax.random.fold_in(key, step)
-        pair = draw_pair(key, data.x[batch.indices], config=views, peak=peak)
+        pair = sample_pair(key, data.x[batch.indices], config=views, peak=peak)
         query_view, key_view = jnp.split(pair, 2)
         moved = move_average(encoder["params"], variables.params, config.key_momentum)
         _, keys, key_stats = encode_fn(moved, encoder["batch_stats"], key_view, is_training=True)
@@ -213,7 +213,7 @@ def make_moco_step(
             variables.params, stats, query_view, keys, queue
         )
         rate = learning_rate(step, train)
-        params, opt_state = _descend(variables.params, opt_state, grads, masks, tx, rate)
+        params, opt_state = descend(tx, rate, variables.params, opt_state, grads, masks)
         stats = {
             **stats,
             QUEUE: enqueue(queue, keys),
@@ -222,13 +222,3 @@ def make_moco_step(
         return (Variables(params=params, batch_stats=stats), opt_state), loss
 
     return train_step
-
-
-def _descend(
-    params: Params, opt_state: Any, grads: Params, masks: Masks, tx: Any, rate: Array
-) -> tuple[Params, Any]:
-    """One step of the optimizer at a learning rate, on the weights that are left."""
-    before = opt_state.hyperparams["learning_rate"]
-    opt_state.hyperparams["learning_rate"] = rate.astype(before.dtype)
-    updates, opt_state = tx.update(apply_masks(grads, masks), opt_state, params)
-    return optax.apply_updates(params, updates), opt_state

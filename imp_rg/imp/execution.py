@@ -31,7 +31,7 @@ class Execution(NamedTuple):
     mesh: Mesh | None = None
 
 
-class Measured(NamedTuple):
+class Timing(NamedTuple):
     """What `measure_execution` found.
 
     Attributes:
@@ -106,7 +106,7 @@ def _check(execution: Execution) -> None:
 
 def measure_execution(
     make_call: Callable[[Execution], Callable[[], Any]], candidates: Sequence[Execution]
-) -> Measured:
+) -> Timing:
     """Times the same work in each way of running it, on the present devices.
 
     Args:
@@ -128,4 +128,4 @@ def measure_execution(
             jax.block_until_ready(call())
             times.append(time.monotonic() - began)
         seconds[execution] = statistics.median(times[1:])
-    return Measured(min(seconds, key=seconds.__getitem__), seconds)
+    return Timing(min(seconds, key=seconds.__getitem__), seconds)

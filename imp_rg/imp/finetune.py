@@ -17,7 +17,7 @@ import optax
 from imp_rg.config import require, require_choice
 from imp_rg.data.text.batches import TextBatch, plan_epoch
 from imp_rg.imp.drivers import STEPS_PER_SLICE, Progress, TrainInfo
-from imp_rg.imp.losses import DrawFn, LossFn
+from imp_rg.imp.losses import LossFn, SampleFn
 from imp_rg.imp.operator import RewindFn
 from imp_rg.pytree import apply_masks, leaf_paths
 from imp_rg.types import Batch, Int, Key, TrainFn, Variables
@@ -139,7 +139,7 @@ def make_finetune_step(
     tx: optax.GradientTransformation,
     *,
     accumulate: int = 1,
-    draw_fn: DrawFn | None = None,
+    sample_fn: SampleFn | None = None,
 ):
     """Builds one step of F, which neither knows the size of the data nor the schedule.
 
@@ -148,7 +148,7 @@ def make_finetune_step(
       loss_fn: One of `imp_rg.imp.losses.LOSSES`.
       tx: See `make_adam`.
       accumulate: Parts of a batch, see `FinetuneConfig`.
-      draw_fn: What a step draws of its batch, such as the words that are masked.
+      sample_fn: What a step draws of its batch, such as the words that are masked.
 
     Returns:
       `finetune_step(carry, key, masks, batch, weights, step, rate) -> (carry, loss)`; the carry is
@@ -175,9 +175,9 @@ def make_finetune_step(
     def finetune_step(carry, key, masks, batch, weights, step, rate):
         (params, batch_stats), opt_state = carry
         key = jax.random.fold_in(key, step)
-        if draw_fn is not None:
+        if sample_fn is not None:
             draw_key, key = jax.random.split(key)
-            batch, weights = draw_fn(draw_key, batch, weights)
+            batch, weights = sample_fn(draw_key, batch, weights)
         # Shares of the whole batch, so that the losses of its parts add up to its mean.
         shares = weights / jnp.maximum(jnp.sum(weights), 1)
         add_up = grad_fn if accumulate == 1 else sum_parts
@@ -198,7 +198,7 @@ def make_finetune_fn(
     config: FinetuneConfig,
     num_levels: int,
     widths: Sequence[int],
-    draw_fn: DrawFn | None = None,
+    sample_fn: SampleFn | None = None,
 ) -> TrainFn:
     """Builds the refine operator F of a pre-trained encoder, for one replicate.
 
@@ -208,7 +208,7 @@ def make_finetune_fn(
       config: Epochs, batches, learning rate.
       num_levels: Of the run, the dense one included; the schedule ``run`` spans them.
       widths: To which inputs are padded, see `bucket_widths`.
-      draw_fn: What a step draws of its batch, see `imp_rg.imp.losses.make_mask_fn`.
+      sample_fn: What a step draws of its batch, see `imp_rg.imp.losses.make_mask_fn`.
 
     Returns:
       `train_fn(key, variables, masks, data, *, start=None, stop=None, on_progress=None)`, with
@@ -220,7 +220,7 @@ def make_finetune_fn(
     """
     tx = make_adam(config)
     finetune_step = make_finetune_step(
-        apply_fn, loss_fn, tx, accumulate=config.accumulate, draw_fn=draw_fn
+        apply_fn, loss_fn, tx, accumulate=config.accumulate, sample_fn=sample_fn
     )
     step_fn = jax.jit(finetune_step, donate_argnums=0)
     num_spanned = 1 if config.schedule == "level" else num_levels

@@ -15,7 +15,7 @@ from imp_rg.types import Array, Batch, Float, Int, Key
 LossFn = Callable[[Array, Array, Array], Array]
 """`(outputs, labels, length) -> losses`, one of `LOSSES`."""
 
-DrawFn = Callable[[Key, Batch, Array], tuple[Batch, Array]]
+SampleFn = Callable[[Key, Batch, Array], tuple[Batch, Array]]
 """`(key, batch, weights) -> (batch, weights)`: what a step draws of its batch."""
 
 
@@ -74,7 +74,7 @@ def masked_loss(
     return jnp.sum(losses * is_asked, axis=1) / jnp.maximum(jnp.sum(is_asked, axis=1), 1)
 
 
-def make_mask_fn(masking: Masking) -> DrawFn:
+def make_mask_fn(masking: Masking) -> SampleFn:
     """Builds what masks the words of a batch.
 
     Args:

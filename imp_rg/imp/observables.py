@@ -4,8 +4,8 @@ In: weights and masks of one level, tensor by tensor, with what they are compare
 value a block. Only one tensor (with its references) is held at a time, and sums are in float64.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -53,9 +53,9 @@ class ChunkSums(NamedTuple):
     Attributes:
       count: Number of survivors.
       mean: Their mean.
-      moment2: Sum of squared deviations from the mean; likewise 3 and 4.
-      moment3: Sum of cubes.
-      moment4: Sum of fourth powers.
+      moment2: Sum of squared deviations from the mean.
+      moment3: Sum of their cubes.
+      moment4: Sum of their fourth powers.
       magnitude: Sum of abs(theta).
       flips: Number of opposite signs.
       moved: Sum of squared differences from the rewind weights.
@@ -236,3 +236,18 @@ def _check_partition(
     require(len(block_of) == len(names), "block_of", rule, len(block_of))
     highest = max(block_of, default=-1)
     require(highest < num_blocks, "block_of", f"must lie below num_blocks = {num_blocks}", highest)
+
+
+def observable_rows(
+    seed: Any,
+    level: int,
+    blocks: Sequence[str],
+    values: Mapping[str, Float[np.ndarray, " block"]],
+) -> list[dict[str, Any]]:
+    """Rows of ``observables.csv`` for one level; values without a reference are left out."""
+    return [
+        {"seed": seed, "level": level, "block": block, "observable": name, "value": value}
+        for name, per_block in values.items()
+        for block, value in zip(blocks, per_block, strict=True)
+        if not np.isnan(value)
+    ]

@@ -15,7 +15,7 @@ class Overlap(NamedTuple):
 
     Attributes:
       jaccard: Weights kept by both, over weights kept by either, in [0, 1].
-      chance: The same for masks of the same counts drawn at random within each tensor.
+      chance: Overlap of masks of the same counts drawn at random within each tensor.
     """
 
     jaccard: float

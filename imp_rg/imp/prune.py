@@ -41,7 +41,7 @@ def prune_schedule(
     References:
       Redman et al., App. A (fractions); count rules of `PruneConfig`: house definition.
     """
-    totals = sizes if config.scope == "tensor" else (sum(sizes),)
+    totals = sizes if config.is_layerwise else (sum(sizes),)
     columns = [_removals(total, config, num_levels) for total in totals]
     return np.array(columns, np.int32).T
 

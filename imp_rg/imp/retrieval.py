@@ -1,7 +1,7 @@
 """How well an encoder tells images apart, measured without labels on held-out images.
 
 In: variables and a data set. Out: percent. The views are the same at every call, so that levels
-and epochs are compared on the same pictures.
+and epochs are compared on the same images.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imp_rg.config import require
-from imp_rg.data.views import ViewConfig, draw_pair
+from imp_rg.data.views import ViewConfig, sample_pair
 from imp_rg.imp.contrastive import enqueue, key_logits, unit_rows
 from imp_rg.imp.contrastive_train import KEY_ENCODER, strip
 from imp_rg.imp.replicates import map_replicates
@@ -20,7 +20,7 @@ from imp_rg.models.projector import EncodeFn
 from imp_rg.types import Array, Batch, Float, Int, Key, Stream, Variables
 
 MeasureFn = Callable[[Variables, Any], Float[np.ndarray, " seed"]]
-"""Of variables with a leading seed axis and a `Batch` or a `Stream`."""
+"""From variables with a leading seed axis and a `Batch` or a `Stream` to a percentage per seed."""
 
 VIEW_SEED = 0
 
@@ -69,7 +69,7 @@ def make_retrieval_fn(
     @jax.jit
     def count(variables, x, rows, key):
         params, stats = strip(variables)
-        pair = draw_pair(key, x[rows], config=views, peak=peak)
+        pair = sample_pair(key, x[rows], config=views, peak=peak)
         features, _, _ = encode_fn(params, stats, pair, is_training=False)
         return num_retrieved(features)
 
@@ -109,7 +109,7 @@ def make_key_fn(
     def count(variables, queue, x, rows, key):
         params, stats = strip(variables)
         encoder = variables.batch_stats[KEY_ENCODER]
-        query_view, key_view = jnp.split(draw_pair(key, x[rows], config=views, peak=peak), 2)
+        query_view, key_view = jnp.split(sample_pair(key, x[rows], config=views, peak=peak), 2)
         _, queries, _ = encode_fn(params, stats, query_view, is_training=False)
         _, keys, _ = encode_fn(
             encoder["params"], encoder["batch_stats"], key_view, is_training=False
@@ -141,10 +141,10 @@ def _batches(data: Batch | Stream, size: int) -> Iterator[tuple[Array, np.ndarra
     """Images, rows of them and a key for each whole batch; of a stream its centres are cut."""
     key, starts = jax.random.key(VIEW_SEED), range(0, _num_images(data) - size + 1, size)
     if isinstance(data, Stream):
-        pictures = ((jnp.asarray(batch.x), np.arange(size)) for batch in data.test_batches(size))
+        images = ((jnp.asarray(batch.x), np.arange(size)) for batch in data.test_batches(size))
     else:
-        pictures = ((data.x, np.arange(first, first + size)) for first in starts)
-    for first, (x, rows) in zip(starts, pictures, strict=False):  # without an incomplete batch
+        images = ((data.x, np.arange(first, first + size)) for first in starts)
+    for first, (x, rows) in zip(starts, images, strict=False):  # without an incomplete batch
         yield x, rows, jax.random.fold_in(key, first)
 
 

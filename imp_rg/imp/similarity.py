@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from imp_rg.config import require
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 from imp_rg.models.bert import BertModel
 from imp_rg.types import AnyArray, Bool, Float, Int, Params
 
@@ -23,7 +23,7 @@ class LayerSimilarity(NamedTuple):
 
     Attributes:
       cka: Of hidden states before and after the layer, over real tokens.
-      cka_first: The same over the first token of each input; NaN in the first layer, because all
+      cka_first: CKA over the first token of each input; NaN in the first layer, because all
         inputs begin alike.
       attention: Of attention maps of the layer before and of this one, mean over inputs; NaN in the
         first layer.

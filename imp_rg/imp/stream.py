@@ -125,11 +125,11 @@ def make_stream_train_fn(
 def make_stream_measure_fn(
     apply_fn: ApplyFn, *, batch_size: int, place: Callable[[Any], Any] = jax.device_put
 ) -> Callable[[Variables, Stream], Float[np.ndarray, " seed"]]:
-    """Builds the test accuracy in percent of all replicates; each picture is read once for all.
+    """Builds the test accuracy in percent of all replicates; each image is read once for all.
 
     Args:
       apply_fn: The network.
-      batch_size: Pictures a batch.
+      batch_size: Images a batch.
       place: Sends a batch to the device or devices.
 
     Returns:

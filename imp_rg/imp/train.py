@@ -3,6 +3,8 @@
 `imp_rg.imp.drivers` repeats its step.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,7 +14,7 @@ from imp_rg.config import TrainConfig
 from imp_rg.data.augment import augment
 from imp_rg.imp.drivers import Driver, drive
 from imp_rg.pytree import apply_masks
-from imp_rg.types import ApplyFn, Array, Float, TrainFn, Variables
+from imp_rg.types import ApplyFn, Array, Float, Masks, Params, TrainFn, Variables
 
 
 def learning_rate(step: Array, config: TrainConfig) -> Float[Array, ""]:
@@ -48,6 +50,24 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformationExtraArgs
         )
 
     return optax.inject_hyperparams(sgd)(learning_rate=config.learning_rate)
+
+
+def descend(
+    tx: optax.GradientTransformationExtraArgs,
+    rate: Float[Array, ""],
+    params: Params,
+    opt_state: Any,
+    grads: Params,
+    masks: Masks,
+) -> tuple[Params, Any]:
+    """One step of an optimizer of `make_optimizer` on the weights that are left.
+
+    Masked gradients keep pruned weights at exactly 0 through momentum and weight decay.
+    """
+    before = opt_state.hyperparams["learning_rate"]
+    opt_state.hyperparams["learning_rate"] = rate.astype(before.dtype)
+    updates, opt_state = tx.update(apply_masks(grads, masks), opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
 
 
 def make_train_step(
@@ -86,12 +106,8 @@ def make_train_step(
         (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             variables.params, variables.batch_stats, x, data.y[batch.indices], batch.weights
         )
-        rate = opt_state.hyperparams["learning_rate"]
-        opt_state.hyperparams["learning_rate"] = learning_rate(step, config).astype(rate.dtype)
-        # Masked gradients keep pruned weights at exactly 0 through momentum and weight decay.
-        grads = apply_masks(grads, masks)
-        updates, opt_state = tx.update(grads, opt_state, variables.params)
-        params = optax.apply_updates(variables.params, updates)
+        rate = learning_rate(step, config)
+        params, opt_state = descend(tx, rate, variables.params, opt_state, grads, masks)
         return (Variables(params=params, batch_stats=stats), opt_state), loss
 
     return train_step

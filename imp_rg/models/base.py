@@ -1,14 +1,16 @@
-"""What the model files share: initialisers, convolution, stage, batch norm, partitions."""
+"""What the model files share: initializers, convolution, stages, batch norm, partitions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.nn.initializers import Initializer, variance_scaling
 
 from imp_rg.models.conv import conv
+from imp_rg.types import Array, Float
 
 GammaInit = Literal["one", "uniform"]
 
@@ -57,6 +59,35 @@ class Stage(nn.Module):
             block = self.make_block(stride=self.stride if i == 0 else 1, name=f"block{i}")
             x = block(x, is_training=is_training, mask=mask)
         return x
+
+
+def through_stages(
+    x: Array,
+    blocks: Sequence[Callable[..., nn.Module]],
+    depths: Sequence[int],
+    *,
+    is_training: bool,
+    mask: Array | None,
+) -> Float[Array, "example channel"]:
+    """Means over the pixels behind ``stage1`` ... of a ResNet, added to the module being called.
+
+    Args:
+      x: What the stem gives, [example height width channel].
+      blocks: What makes the blocks of each stage; the first of a stage halves the resolution, but
+        for that of the first stage.
+      depths: How many blocks each stage has; as many stages as depths.
+      is_training: As for `make_norm_fn`.
+      mask: As for `make_norm_fn`.
+    """
+    for i, (make_block, depth) in enumerate(zip(blocks, depths, strict=False)):
+        stage = Stage(make_block, depth, 1 if i == 0 else 2, name=f"stage{i + 1}")
+        x = stage(x, is_training=is_training, mask=mask)
+    return jnp.mean(x, axis=(1, 2))
+
+
+def counting(weights: Array | None) -> Array | None:
+    """Which examples count in batch statistics, [example 1 1 1]; None for all."""
+    return None if weights is None else (weights > 0)[:, None, None, None]
 
 
 def make_norm_fn(gamma_init: GammaInit, is_training: bool, mask, dtype) -> Callable:

@@ -16,7 +16,7 @@ import numpy as np
 from imp_rg.blocks import BlockPartition, make_partition
 from imp_rg.config import require, require_choice
 from imp_rg.data.text.tasks import Kind
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 from imp_rg.models.base import Partitions
 from imp_rg.models.bert_config import BertConfig
 from imp_rg.models.bert_layers import (

@@ -7,7 +7,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 
 from imp_rg.config import require
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 from imp_rg.models.bert_config import BertConfig
 from imp_rg.types import Array, Float, Int
 

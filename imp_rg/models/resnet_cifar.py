@@ -10,7 +10,15 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from imp_rg.models.base import KERNEL_INIT, Conv, GammaInit, Partitions, Stage, make_norm_fn
+from imp_rg.models.base import (
+    KERNEL_INIT,
+    Conv,
+    GammaInit,
+    Partitions,
+    counting,
+    make_norm_fn,
+    through_stages,
+)
 
 Shortcut = Literal["projection", "pad"]
 
@@ -79,23 +87,14 @@ class ResNetCifar(nn.Module):
 
         `weights` [example] of 0 leave examples out of the batch statistics.
         """
-        mask = None if weights is None else (weights > 0)[:, None, None, None]
+        mask = counting(weights)
         channels = [max(1, round(c * self.width)) for c in STAGE_CHANNELS]
         norm = make_norm_fn(self.gamma_init, is_training, mask, self.dtype)
         x = nn.relu(norm("stem_norm")(Conv(channels[0], 3, 1, self.dtype, name="stem")(x)))
-        for i, c in enumerate(channels):
-            make_block = partial(
-                Block,
-                channels=c,
-                shortcut=self.shortcut,
-                gamma_init=self.gamma_init,
-                dtype=self.dtype,
-            )
-            stage = Stage(
-                make_block, self.blocks_per_stage, 1 if i == 0 else 2, name=f"stage{i + 1}"
-            )
-            x = stage(x, is_training=is_training, mask=mask)
-        x = jnp.mean(x, axis=(1, 2))
+        same = {"shortcut": self.shortcut, "gamma_init": self.gamma_init, "dtype": self.dtype}
+        blocks = [partial(Block, channels=c, **same) for c in channels]
+        depths = [self.blocks_per_stage] * len(blocks)
+        x = through_stages(x, blocks, depths, is_training=is_training, mask=mask)
         return nn.Dense(self.num_classes, kernel_init=KERNEL_INIT, dtype=self.dtype, name="head")(x)
 
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.nn.initializers import variance_scaling
 
-from imp_rg.models.base import Conv, GammaInit, Partitions, Stage, make_norm_fn
+from imp_rg.models.base import Conv, GammaInit, Partitions, counting, make_norm_fn, through_stages
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -97,7 +97,7 @@ class ResNetImagenet(nn.Module):
 
         `weights` [example] of 0 leave examples out of the batch statistics.
         """
-        mask = None if weights is None else (weights > 0)[:, None, None, None]
+        mask = counting(weights)
         planes = [max(1, round(p * self.width)) for p in STAGE_PLANES]
         norm = make_norm_fn(self.gamma_init, is_training, mask, self.dtype)
         size, stride = (3, 1) if self.stem == "cifar" else (7, 2)
@@ -107,17 +107,9 @@ class ResNetImagenet(nn.Module):
             # PyTorch's padding; after the ReLU a zero never wins over a pixel.
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             x = nn.max_pool(x, (3, 3), strides=(2, 2))
-        for i, num_blocks in enumerate(self.blocks_per_stage):
-            make_block = partial(
-                Block,
-                planes=planes[i],
-                is_bottleneck=self.is_bottleneck,
-                gamma_init=self.gamma_init,
-                dtype=self.dtype,
-            )
-            stage = Stage(make_block, num_blocks, 1 if i == 0 else 2, name=f"stage{i + 1}")
-            x = stage(x, is_training=is_training, mask=mask)
-        x = jnp.mean(x, axis=(1, 2))
+        same = {"is_bottleneck": self.is_bottleneck, "gamma_init": self.gamma_init}
+        blocks = [partial(Block, planes=p, dtype=self.dtype, **same) for p in planes]
+        x = through_stages(x, blocks, self.blocks_per_stage, is_training=is_training, mask=mask)
         return nn.Dense(self.num_classes, kernel_init=HEAD_INIT, dtype=self.dtype, name="head")(x)
 
 

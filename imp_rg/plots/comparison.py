@@ -1,37 +1,23 @@
 """Several runs beside each other: the tree of classes, distances, profiles of exponents."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
-from imp_rg.plots.style import STYLE, WIDTH, Frame, legend
-
-RUN_STYLES = [
-    (color, marker)
-    for marker, colors in (
-        ("o", ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2")),
-        ("s", ("#666666", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2")),
-        ("^", ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2")),
-    )
-    for color in colors
-]
-"""Colour and marker of each run, repeated after the last."""
-
-MEASURE_TITLES = {
-    "sigma": "σ",
-    "param_share": "P profile (counts only)",
-    "mask_overlap": "1 − mask overlap above chance",
-}
-
-
-def measure_title(measure: str) -> str:
-    """Short name of a measure: σ, σ − init null, ..."""
-    return MEASURE_TITLES.get(measure, f"σ − {measure.removeprefix('excess_')} null")
+from imp_rg.plots.intervals import (
+    SERIES_STYLES,
+    draw_estimates,
+    name_categories,
+    shifts_of,
+)
+from imp_rg.plots.style import STYLE, WIDTH, legend
+from imp_rg.rg.estimate import Estimate
 
 
 @rc_context(STYLE)
@@ -84,20 +70,20 @@ def _merge_style(classes: Set[int | None]) -> dict[str, Any]:
 
 
 @rc_context(STYLE)
-def distance_maps(pairs: Frame, names: list[str], measures: list[str]) -> Figure:
+def distance_maps(pairs: pd.DataFrame, names: list[str], titles: Mapping[str, str]) -> Figure:
     """One square per measure with the distance of every pair written in it.
 
     Args:
       pairs: ``comparison.csv``.
       names: Of the runs.
-      measures: Which, in order.
+      titles: Of the measures to draw, in order.
     """
-    num, columns = len(names), min(2, len(measures))
-    rows = -(-len(measures) // columns)
+    num, columns = len(names), min(2, len(titles))
+    rows = -(-len(titles) // columns)
     height = rows * (0.9 + min(2.9, 1.2 + 0.32 * num))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, measure in zip(axes, measures, strict=False):
+    for axis, (measure, title) in zip(axes, titles.items(), strict=False):
         of_measure = pairs[pairs["measure"] == measure]
         is_scaled = of_measure["distance_se"].notna().all()
         values = _square(of_measure, names, "distance_se" if is_scaled else "distance")
@@ -113,13 +99,13 @@ def distance_maps(pairs: Frame, names: list[str], measures: list[str]) -> Figure
         axis.set_yticks(range(num), names, fontsize=7)
         axis.grid(False)
         unit = "in standard errors" if is_scaled else "× 100"
-        axis.set_title(f"{measure_title(measure)}, {unit}")
-    for axis in axes[len(measures) :]:
+        axis.set_title(f"{title}, {unit}")
+    for axis in axes[len(titles) :]:
         axis.set_visible(False)
     return figure
 
 
-def _square(pairs: Frame, names: list[str], column: str) -> Float[np.ndarray, "run run"]:
+def _square(pairs: pd.DataFrame, names: list[str], column: str) -> Float[np.ndarray, "run run"]:
     values = np.zeros((len(names), len(names)))
     for row in pairs.to_dict("records"):
         a, b = names.index(row["run_a"]), names.index(row["run_b"])
@@ -140,25 +126,16 @@ def sigma_profiles(exponents: dict[str, dict[str, list]], *, ci_level: float = 0
     panels: dict[tuple[str, ...], list[str]] = {}
     for name, values in exponents.items():
         panels.setdefault(tuple(values["block"]), []).append(name)
-    styles = dict(zip(exponents, RUN_STYLES * len(exponents), strict=False))
+    styles = dict(zip(exponents, SERIES_STYLES * len(exponents), strict=False))
     figure = Figure(figsize=(WIDTH, 0.9 + 3.2 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, (blocks, names) in zip(axes, panels.items(), strict=True):
         places = np.arange(len(blocks))
-        shifts = np.linspace(-0.32, 0.32, len(names)) if len(names) > 1 else [0.0]
-        for name, shift in zip(names, shifts, strict=True):
-            sigma, low, high = (
-                np.array(exponents[name][key], float) for key in ("sigma", "ci_low", "ci_high")
-            )
-            color, marker = styles[name]
-            axis.plot(places + shift, sigma, marker, color=color, markersize=4.5, label=name)
-            axis.vlines(places + shift, low, high, color=color, linewidth=1.4)
-        axis.axhline(0, color="black", linewidth=0.8)
-        for place in places[::2]:
-            axis.axvspan(place - 0.5, place + 0.5, color="#f3f3f3", linewidth=0, zorder=0)
-        axis.grid(False, axis="x")
-        axis.set_xlim(-0.5, len(blocks) - 0.5)
-        axis.set_xticks(places, blocks, rotation=90 if len(blocks) > 6 else 0, fontsize=7)
+        for name, shift in zip(names, shifts_of(len(names)), strict=True):
+            columns = (exponents[name][key] for key in ("sigma", "ci_low", "ci_high"))
+            sigma = Estimate(*(np.array(values, float) for values in columns))
+            draw_estimates(axis, places + shift, sigma, label=name, **styles[name])
+        name_categories(axis, blocks)
         axis.set_ylabel(f"σ ({100 * ci_level:g} % interval over seeds)")
     legend(figure, list(axes))
     return figure

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,13 +16,12 @@ from imp_rg.plots.style import (
     NULL_STYLES,
     STYLE,
     WIDTH,
-    Frame,
     legend,
 )
 
 LEVEL_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 
-SPREAD_STYLES = {
+SD_STYLES = {
     "sigma": ("σ", MEASURED, "o"),
     "excess_init": ("σ − init null", NULL_STYLES["init"]["color"], "s"),
     "excess_oneshot": ("σ − oneshot null", NULL_STYLES["oneshot"]["color"], "^"),
@@ -29,7 +29,7 @@ SPREAD_STYLES = {
 
 
 @rc_context(STYLE)
-def sigma_by_block(sigma: Frame, *, ci_level: float = 0.95) -> Figure:
+def sigma_by_block(sigma: pd.DataFrame, *, ci_level: float = 0.95) -> Figure:
     """Exponents of the normal blocks, one row of panels a depth, one column a stage.
 
     Args:
@@ -52,7 +52,7 @@ def sigma_by_block(sigma: Frame, *, ci_level: float = 0.95) -> Figure:
     return figure
 
 
-def _draw_blocks(axis: Axes, rows: Frame) -> None:
+def _draw_blocks(axis: Axes, rows: pd.DataFrame) -> None:
     places = np.arange(1, len(rows) + 1)
     shifts = {"init": 0.15, "oneshot": 0.25, "gaussian": 0.35}
     for null, shift in shifts.items():
@@ -70,7 +70,7 @@ def _draw_blocks(axis: Axes, rows: Frame) -> None:
 
 
 @rc_context(STYLE)
-def spread_by_depth(spread: Frame, *, ci_level: float = 0.95) -> Figure:
+def spread_by_depth(spread: pd.DataFrame, *, ci_level: float = 0.95) -> Figure:
     """Standard deviation of sigma over the normal blocks of a stage, raw and excess, by depth.
 
     Args:
@@ -80,11 +80,11 @@ def spread_by_depth(spread: Frame, *, ci_level: float = 0.95) -> Figure:
     stages, depths = list(dict.fromkeys(spread["stage"])), sorted(spread["depth"].unique())
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.subplots(1, len(stages), sharey=True, squeeze=False)[0]
-    shifts = np.linspace(-0.2, 0.2, len(SPREAD_STYLES))
+    shifts = np.linspace(-0.2, 0.2, len(SD_STYLES))
     for axis, stage in zip(axes, stages, strict=True):
         of_stage = spread[spread["stage"] == stage].set_index("depth")
         for shift, (quantity, (label, color, marker)) in zip(
-            shifts, SPREAD_STYLES.items(), strict=True
+            shifts, SD_STYLES.items(), strict=True
         ):
             rows = of_stage[of_stage["quantity"] == quantity].loc[depths]
             places = np.arange(len(depths)) + shift
@@ -105,8 +105,9 @@ def spread_by_depth(spread: Frame, *, ci_level: float = 0.95) -> Figure:
         axis.set_xlim(-0.5, len(depths) - 0.5)
         axis.set_title(stage)
         axis.grid(False, axis="x")
-    top = spread.loc[spread["quantity"].isin(SPREAD_STYLES), ["sd", "paper_sd"]].max(axis=None)
-    axes[0].set_ylim(0, 1.8 * top if np.isfinite(top) and top > 0 else 1)
+    shown = spread.loc[spread["quantity"].isin(SD_STYLES), ["sd", "paper_sd"]]
+    top = np.nanmax(shown.to_numpy(float), initial=0)
+    axes[0].set_ylim(0, 1.8 * top if top > 0 else 1)
     axes[0].set_ylabel(f"spread: sd over blocks\n({100 * ci_level:g} % interval over seeds)")
     figure.supxlabel("depth", fontsize=9)
     legend(figure, list(axes))
@@ -114,7 +115,7 @@ def spread_by_depth(spread: Frame, *, ci_level: float = 0.95) -> Figure:
 
 
 @rc_context(STYLE)
-def transfer_matrix(transfer: Frame) -> Figure:
+def transfer_matrix(transfer: pd.DataFrame) -> Figure:
     """Points lost by a ticket of each depth at each depth, one square a level.
 
     Args:
@@ -151,11 +152,11 @@ def transfer_matrix(transfer: Frame) -> Figure:
 
 
 @rc_context(STYLE)
-def mismatch_scatter(points: Frame, panels: Mapping[str, str]) -> Figure:
+def mismatch_scatter(points: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
     """Points lost by moved tickets against what should foretell it, the control beside.
 
     Args:
-      points: One row a way and level: the predictors, source_depth, target_depth, level, loss,
+      points: One row a route and level: the predictors, source_depth, target_depth, level, loss,
         loss_low, loss_high.
       panels: Column of each predictor and the label of its axis.
     """
@@ -169,9 +170,9 @@ def mismatch_scatter(points: Frame, panels: Mapping[str, str]) -> Figure:
             axis.vlines(rows[name], rows["loss_low"], rows["loss_high"], color=color, alpha=0.25,
                         linewidth=1.0)  # fmt: skip
             is_deeper = rows["target_depth"] > rows["source_depth"]
-            for part, marker, way in ((is_deeper, "^", "stretched"), (~is_deeper, "v", "squeezed")):
+            for part, marker, how in ((is_deeper, "^", "stretched"), (~is_deeper, "v", "squeezed")):
                 axis.plot(rows.loc[part, name], rows.loc[part, "loss"], marker, color=color,
-                          markersize=4.5, label=f"level {level}, {way}")  # fmt: skip
+                          markersize=4.5, label=f"level {level}, {how}")  # fmt: skip
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xlabel(label, fontsize=8)
     if len(points):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from imp_rg.plots.comparison import RUN_STYLES
+from imp_rg.plots.intervals import SERIES_STYLES
 from imp_rg.plots.style import STYLE, WIDTH, percent_ticks
 from imp_rg.rg import ErrorLaw
 
@@ -108,7 +108,8 @@ def _axis() -> tuple[Figure, Axes]:
 
 
 def _styles(curves: Sequence[FittedCurve]) -> list[tuple[str, str]]:
-    return [RUN_STYLES[i % len(RUN_STYLES)] for i in range(len(curves))]
+    styles = (SERIES_STYLES[i % len(SERIES_STYLES)] for i in range(len(curves)))
+    return [(style["color"], style["marker"]) for style in styles]
 
 
 def _plain_errors(axis: Axes) -> None:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -11,7 +12,6 @@ from matplotlib.figure import Figure
 from imp_rg.plots.style import (
     STYLE,
     WIDTH,
-    Frame,
     percent_ticks,
     shares_by_seed,
     short,
@@ -20,7 +20,7 @@ from imp_rg.rg.stats import t_interval
 
 
 @rc_context(STYLE)
-def flow_plane(flow: Frame, null_flow: Frame, blocks: tuple[str, str]) -> Figure:
+def flow_plane(flow: pd.DataFrame, null_flow: pd.DataFrame, blocks: tuple[str, str]) -> Figure:
     """Shares of two blocks against each other, level by level, coloured by density.
 
     Args:
@@ -66,7 +66,7 @@ def _arrows(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 @rc_context(STYLE)
-def density_map(flow: Frame, blocks: list[str]) -> Figure:
+def density_map(flow: pd.DataFrame, blocks: list[str]) -> Figure:
     """Kept fraction of every block at every level, mean over seeds.
 
     Args:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int8
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -15,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from imp_rg.blocks import REST
-from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, Frame, percent_ticks
+from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, percent_ticks
 
-COLOURS = (SEED, MEASURED, FIT, "#009E73", "#CC79A7")
+COLORS = (SEED, MEASURED, FIT, "#009E73", "#CC79A7")
 MARKERS = ("s", "o", "^", "D", "v")
 
 
@@ -45,12 +46,12 @@ def configurations(
                 size = spins.shape[-1]
                 blockings = f"{column} blocking" + "s" * (column != 1)
                 axis.set_title(f"{blockings}\n{size} × {size}")
-        axes[row, 0].set_ylabel(_temperature_text(temperature))
+        axes[row, 0].set_ylabel(_temperature_text(temperature, 1))
     return figure
 
 
 @rc_context(STYLE)
-def exponents(table: Frame) -> Figure:
+def exponents(table: pd.DataFrame) -> Figure:
     """Exponents against the number of operators, one line a blocking, beside the exact value.
 
     Args:
@@ -63,7 +64,7 @@ def exponents(table: Frame) -> Figure:
             sizes = f"{rows['fine_size'].iloc[0]} to {rows['coarse_size'].iloc[0]}"
             axis.errorbar(
                 rows["num_operators"] + 0.06 * line, rows["value"], rows["error"],
-                color=COLOURS[line % 5], marker=MARKERS[line % 5], markersize=3.5, linewidth=1,
+                color=COLORS[line % 5], marker=MARKERS[line % 5], markersize=3.5, linewidth=1,
                 capsize=2, label=f"blocking {blocking} ({sizes})",
             )  # fmt: skip
         axis.axhline(sector["exact"].iloc[0], color="#666666", linestyle="--", label="exact")
@@ -76,7 +77,7 @@ def exponents(table: Frame) -> Figure:
 
 
 @rc_context(STYLE)
-def coupling_flow(table: Frame, critical: float) -> Figure:
+def coupling_flow(table: pd.DataFrame, critical: float) -> Figure:
     """Nearest and diagonal coupling against each other, and the nearest by blocking level.
 
     Args:
@@ -89,9 +90,9 @@ def coupling_flow(table: Frame, critical: float) -> Figure:
     for line, (temperature, rows) in enumerate(table.groupby("temperature")):
         nearest = rows[rows["operator"] == "nearest"]
         by_level.errorbar(
-            nearest["level"], nearest["coupling"], nearest["error"], color=COLOURS[line],
+            nearest["level"], nearest["coupling"], nearest["error"], color=COLORS[line],
             marker=MARKERS[line], markersize=4, capsize=2,
-            label=_temperature_text(temperature / critical),
+            label=_temperature_text(temperature, critical),
         )  # fmt: skip
     by_level.axhline(0, color="#666666", linestyle=":")
     by_level.xaxis.set_major_locator(FixedLocator(sorted(table["level"].unique())))
@@ -104,11 +105,11 @@ def coupling_flow(table: Frame, critical: float) -> Figure:
 @rc_context(STYLE)
 def rg_beside_imp(
     levels: Sequence[Int8[np.ndarray, "row column"]],
-    binder: Frame,
-    couplings: Frame,
+    binder: pd.DataFrame,
+    couplings: pd.DataFrame,
     critical: float,
-    flow: Frame,
-    metrics: Frame,
+    flow: pd.DataFrame,
+    metrics: pd.DataFrame,
 ) -> Figure:
     """Coarse-graining, an observable and the flow: of the Ising model, and of a pruned network.
 
@@ -143,7 +144,9 @@ def rg_beside_imp(
     return figure
 
 
-def _temperature_text(relative: float) -> str:
+def _temperature_text(temperature: Any, critical: float) -> str:
+    """In units of the critical temperature."""
+    relative = float(temperature) / critical
     return "T = T$_c$" if np.isclose(relative, 1) else f"T = {relative:g} T$_c$"
 
 
@@ -156,28 +159,28 @@ def _draw_spins(axis: Axes, spins: np.ndarray) -> None:
         spine.set_visible(True)
 
 
-def _draw_coupling_plane(axis: Axes, table: Frame, critical: float) -> None:
+def _draw_coupling_plane(axis: Axes, table: pd.DataFrame, critical: float) -> None:
     """Levels as arrows from the bare coupling on."""
     for line, (temperature, rows) in enumerate(table.groupby("temperature")):
         path = rows.pivot(index="level", columns="operator", values="coupling")
         x, y = path["nearest"].to_numpy(), path["diagonal"].to_numpy()
         axis.plot(
-            x, y, color=COLOURS[line], marker=MARKERS[line], markersize=4, linewidth=0.8,
-            label=_temperature_text(temperature / critical),
+            x, y, color=COLORS[line], marker=MARKERS[line], markersize=4, linewidth=0.8,
+            label=_temperature_text(temperature, critical),
         )  # fmt: skip
         for n in range(len(x) - 1):
-            _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), COLOURS[line])
+            _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), COLORS[line])
     axis.set_xlabel("coupling of nearest neighbours")
     axis.set_ylabel("coupling of diagonal neighbours")
 
 
-def _arrow(axis: Axes, start: tuple, end: tuple, colour: str) -> None:
+def _arrow(axis: Axes, start: tuple, end: tuple, color: str) -> None:
     if np.isfinite([*start, *end]).all():
         tail, head = (tuple(np.array(start) + f * (np.array(end) - start)) for f in (0.45, 0.6))
-        axis.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": colour})
+        axis.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": color})
 
 
-def _draw_magnetisation(axis: Axes, binder: Frame, critical: float) -> None:
+def _draw_magnetisation(axis: Axes, binder: pd.DataFrame, critical: float) -> None:
     """<m^2> at the critical point against the size, with the exact exponent -1/4."""
     at = binder.iloc[(binder["temperature"] - critical).abs().argsort()]
     at = at.groupby("size").first()
@@ -196,13 +199,13 @@ def _draw_magnetisation(axis: Axes, binder: Frame, critical: float) -> None:
     axis.legend()
 
 
-def _draw_shares(axis: Axes, flow: Frame) -> None:
+def _draw_shares(axis: Axes, flow: pd.DataFrame) -> None:
     """Shares of all blocks, stacked, level by level; mean over seeds."""
     order = list(dict.fromkeys(flow["block"]))
     shares = flow.pivot_table(index="level", columns="block", values="magnitude_share")[order]
-    colours = [f"C{i}" if i < 10 else "#dddddd" for i in range(len(order))]
+    colors = [f"C{i}" if i < 10 else "#dddddd" for i in range(len(order))]
     axis.stackplot(
-        shares.index.to_numpy(), *shares.to_numpy().T, labels=order, colors=colours, alpha=0.8
+        shares.index.to_numpy(), *shares.to_numpy().T, labels=order, colors=colors, alpha=0.8
     )
     axis.margins(0)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -213,7 +216,7 @@ def _draw_shares(axis: Axes, flow: Frame) -> None:
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=6, reverse=True)
 
 
-def _draw_error(axis: Axes, metrics: Frame) -> None:
+def _draw_error(axis: Axes, metrics: pd.DataFrame) -> None:
     """Test error against density, seeds thin and their mean bold."""
     errors = 100 - metrics.pivot(index="density", columns="seed", values="test_metric")
     errors = errors.sort_index()
@@ -230,7 +233,7 @@ def _draw_error(axis: Axes, metrics: Frame) -> None:
     axis.set_ylabel("test error (%)")
 
 
-def _draw_block_plane(axis: Axes, flow: Frame) -> None:
+def _draw_block_plane(axis: Axes, flow: pd.DataFrame) -> None:
     """The block that gains most against the one that loses most."""
     listed = flow[flow["block"] != REST]
     shares = listed.pivot_table(index="level", columns="block", values="magnitude_share")

@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from imp_rg.plots.style import MEASURED, NULL_MEANINGS, NULL_STYLES, STYLE, WIDTH, Frame
+from imp_rg.plots.style import MEASURED, NULL_MEANINGS, NULL_STYLES, STYLE, WIDTH
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
 
 @rc_context(STYLE)
-def sigma_by_layer(table: Frame, published: Frame | None = None) -> Figure:
+def sigma_by_layer(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
     """Sigma of every task by layer with intervals, and below the nulls of each task.
 
     Args:
@@ -39,7 +40,7 @@ def sigma_by_layer(table: Frame, published: Frame | None = None) -> Figure:
 
 
 @rc_context(STYLE)
-def differences_by_block(differences: Frame, contrasts: Sequence[str]) -> Figure:
+def differences_by_block(differences: pd.DataFrame, contrasts: Sequence[str]) -> Figure:
     """Differences of sigma by block with intervals over seeds, one panel a contrast.
 
     Args:
@@ -59,7 +60,7 @@ def differences_by_block(differences: Frame, contrasts: Sequence[str]) -> Figure
 
 
 @rc_context(STYLE)
-def kinds_map(kinds: Frame) -> Figure:
+def kinds_map(kinds: pd.DataFrame) -> Figure:
     """Sigma by task and kind of matrix, the `init` null as the last row.
 
     Args:
@@ -87,7 +88,9 @@ def kinds_map(kinds: Frame) -> Figure:
 
 
 @rc_context(STYLE)
-def likeness_beside_sigma(similarity: Frame, table: Frame, measures: dict[str, str]) -> Figure:
+def likeness_beside_sigma(
+    similarity: pd.DataFrame, table: pd.DataFrame, measures: dict[str, str]
+) -> Figure:
     """Likeness of each layer to the one before against its abs(sigma), one panel a measure.
 
     Args:
@@ -118,7 +121,7 @@ def likeness_beside_sigma(similarity: Frame, table: Frame, measures: dict[str, s
 
 
 @rc_context(STYLE)
-def init_sigma(table: Frame) -> Figure:
+def init_sigma(table: pd.DataFrame) -> Figure:
     """Sigma of a checkpoint pruned without training, by layer and by kind.
 
     Args:
@@ -139,7 +142,7 @@ def init_sigma(table: Frame) -> Figure:
     return figure
 
 
-def _draw_tasks(axis: Axes, rows: Frame, blocks: list[str], *, value: str) -> None:
+def _draw_tasks(axis: Axes, rows: pd.DataFrame, blocks: list[str], *, value: str) -> None:
     """One marker with its interval a block and task, tasks side by side."""
     tasks = list(dict.fromkeys(rows["task"]))
     shifts = np.linspace(-0.28, 0.28, len(tasks)) if len(tasks) > 1 else [0.0]

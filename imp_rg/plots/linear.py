@@ -1,18 +1,14 @@
 """The linear flow with cross terms: its vector field, and its prediction beside the seeds."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.linalg import expm
 
 from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, draw_seeds, legend
-from imp_rg.rg import LinearFlow
-from imp_rg.rg.spectrum import slope
+from imp_rg.rg import FittedFlow
 
 DIAGONAL = "#666666"
 MARGIN = 0.35
@@ -20,47 +16,6 @@ MARGIN = 0.35
 
 FAR = 1.0
 """A fixed point farther outside than this many visited ranges is not drawn."""
-
-
-class FittedFlow(NamedTuple):
-    """Shares of one run and the linear flow fitted to them.
-
-    Attributes:
-      groups: Names of the groups of blocks.
-      time: RG time, 0 at the dense level.
-      shares: Of complete seeds; they sum to one.
-      law: Fitted to them.
-    """
-
-    groups: tuple[str, ...]
-    time: Float[np.ndarray, " level"]
-    shares: Float[np.ndarray, "seed level group"]
-    law: LinearFlow
-
-    @property
-    def coordinates(self) -> list[str]:
-        """What each log-ratio coordinate contrasts: the groups so far, and the next one."""
-        first, *others = self.groups
-        ends = ["", *(f" to {group}" for group in others)]
-        return [f"{first}{end} over {group}" for end, group in zip(ends, others, strict=False)]
-
-    @property
-    def z(self) -> Float[np.ndarray, "seed level coordinate"]:
-        """Log-ratio coordinates of the shares."""
-        return np.log(self.shares) @ self.law.basis
-
-    def predicted(self) -> Float[np.ndarray, "seed level coordinate"]:
-        """Coordinates that the linear flow gives from level 0 of each seed. House definition."""
-        k = self.law.b.size
-        generator = np.zeros((k + 1, k + 1))
-        generator[:k, :k], generator[:k, k] = self.law.G, self.law.b
-        flow = expm(generator * self.time[:, None, None])
-        return np.einsum("nij,sj->sni", flow[:, :k, :k], self.z[:, 0]) + flow[:, :k, k]
-
-    def predicted_diagonal(self) -> Float[np.ndarray, "seed level coordinate"]:
-        """The same with G = 0 and the log-ratio slopes as b. House definition."""
-        drift = slope(self.z, self.time).mean(axis=0)
-        return self.z[:, :1] + self.time[:, None] * drift
 
 
 @rc_context(STYLE)
@@ -85,7 +40,7 @@ def linear_prediction(fitted: FittedFlow) -> Figure:
         draw_seeds(axis, fitted.time, fitted.shares[..., i])
         low, high = axis.get_ylim()
         for label, (z, style, color) in models.items():
-            mean = _shares(z.mean(axis=0), fitted.law.basis)[:, i]
+            mean = _shares(z.mean(axis=0), fitted.basis)[:, i]
             axis.plot(fitted.time, mean, style, color=color, linewidth=1.6, label=label)
         axis.set_ylim(low - 0.2 * (high - low), high + 0.2 * (high - low))
         axis.set_title(group, fontsize=8)
@@ -105,14 +60,14 @@ def linear_plane(fitted: FittedFlow) -> Figure:
     """
     figure = Figure(figsize=(WIDTH * 0.85, 4.6), layout="constrained")
     axis = figure.subplots()
-    low, high = _window(fitted)
-    _draw_field(axis, fitted.law, low, high)
+    low, high = _corners(fitted)
+    _draw_field(axis, fitted, low, high)
     predicted = fitted.predicted()
     for path, model in zip(fitted.z, predicted, strict=True):
         axis.plot(*path.T, "o-", color=SEED, markersize=3, linewidth=0.9, label="seeds")
         axis.plot(*model.T, "--", color=FIT, linewidth=1.4, label="linear flow from level 0")
         axis.plot(*path[0], "s", color=MEASURED, markersize=5, label="dense")
-    fixed = _fixed_point(fitted.law)
+    fixed = _fixed_point(fitted)
     if np.all((low <= fixed) & (fixed <= high)):
         axis.plot(*fixed, "*", color=FIT, markeredgecolor="black", markersize=13,
                   label="fixed point")  # fmt: skip
@@ -125,30 +80,30 @@ def linear_plane(fitted: FittedFlow) -> Figure:
     return figure
 
 
-def _draw_field(axis: Axes, law: LinearFlow, low: np.ndarray, high: np.ndarray) -> None:
+def _draw_field(axis: Axes, fitted: FittedFlow, low: np.ndarray, high: np.ndarray) -> None:
     x, y = (np.linspace(*ends, 30) for ends in zip(low, high, strict=True))
     grid = np.stack(np.meshgrid(x, y), axis=-1)
-    rate = grid @ law.G.T + law.b
+    rate = grid @ fitted.G.T + fitted.b
     if np.abs(rate).max() > 0:
         axis.streamplot(
             x, y, rate[..., 0], rate[..., 1], color="#bbbbbb", linewidth=0.8, density=0.9
         )
 
 
-def _window(fitted: FittedFlow) -> tuple[np.ndarray, np.ndarray]:
+def _corners(fitted: FittedFlow) -> tuple[np.ndarray, np.ndarray]:
     """Corners of what is drawn: what was visited, and the fixed point unless it is far."""
     visited = fitted.z.reshape(-1, 2)
     span = np.maximum(np.ptp(visited, axis=0), 1e-6)
-    fixed = _fixed_point(fitted.law)
+    fixed = _fixed_point(fitted)
     is_near = np.all((fixed > visited.min(0) - FAR * span) & (fixed < visited.max(0) + FAR * span))
     shown = np.vstack([visited, fixed]) if is_near else visited
     margin = MARGIN * np.maximum(np.ptp(shown, axis=0), 1e-6)
     return shown.min(axis=0) - margin, shown.max(axis=0) + margin
 
 
-def _fixed_point(law: LinearFlow) -> np.ndarray:
+def _fixed_point(fitted: FittedFlow) -> np.ndarray:
     """In coordinates; NaN without one."""
-    return np.log(law.fixed_point) @ law.basis
+    return np.log(fitted.fixed_point) @ fitted.basis
 
 
 def _shares(z: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +13,6 @@ from imp_rg.plots.style import (
     SEED,
     STYLE,
     WIDTH,
-    Frame,
     draw_seeds,
     legend,
     rg_time,
@@ -23,7 +23,7 @@ from imp_rg.rg.stats import t_interval
 
 
 @rc_context(STYLE)
-def share_decay(flow: Frame, spectrum: Frame) -> Figure:
+def share_decay(flow: pd.DataFrame, spectrum: pd.DataFrame) -> Figure:
     """Ln M_i against RG time, one panel a block, with the slope fit and the scaling window.
 
     Args:
@@ -53,7 +53,7 @@ def share_decay(flow: Frame, spectrum: Frame) -> Figure:
 
 @rc_context(STYLE)
 def running_exponent(
-    flow: Frame, null_flow: Frame, blocks: list[str], *, ci_level: float = 0.95
+    flow: pd.DataFrame, null_flow: pd.DataFrame, blocks: list[str], *, ci_level: float = 0.95
 ) -> Figure:
     """sigma_i(n) of every transition with its interval over seeds, one panel a block.
 
@@ -106,7 +106,7 @@ def _panels(blocks: list[str], *, sharey: bool = False) -> tuple[Figure, list[Ax
     return figure, axes[: len(blocks)]
 
 
-def _finish_panels(figure: Figure, axes: list[Axes], flow: Frame) -> Figure:
+def _finish_panels(figure: Figure, axes: list[Axes], flow: pd.DataFrame) -> Figure:
     last = flow["density"].min()
     figure.supxlabel(
         f"RG time l = −ln density (0 is dense, {-np.log(last):.2f} is {short(100 * last)} % kept)",

@@ -1,29 +1,29 @@
 """Results: exponents beside their nulls, and the test metric."""
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from imp_rg.plots.intervals import draw_estimates, draw_null, name_categories
 from imp_rg.plots.style import (
     FIT,
     MEASURED,
-    NULL_MEANINGS,
     NULL_STYLES,
     STYLE,
     WIDTH,
-    Frame,
     complete,
     draw_seeds,
     legend,
     percent_ticks,
 )
+from imp_rg.rg.estimate import Estimate
 from imp_rg.rg.stats import t_interval
 
 
 @rc_context(STYLE)
 def sigma_beside_nulls(
-    spectrum: Frame,
+    spectrum: pd.DataFrame,
     contrasts: tuple[str, ...] = ("init", "oneshot"),
     *,
     ci_level: float = 0.95,
@@ -35,50 +35,40 @@ def sigma_beside_nulls(
       contrasts: One or two nulls, whose excess is drawn where they exist.
       ci_level: Coverage of the intervals.
     """
-    y = np.arange(len(spectrum))
-    figure = Figure(figsize=(WIDTH, 1.7 + 0.34 * len(y)), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    places = np.arange(len(spectrum))
+    figure = Figure(figsize=(WIDTH, 1.7 + 0.34 * len(places)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    sigma = _estimate(spectrum, "sigma", "ci_low", "ci_high")
+    draw_estimates(left, places - 0.15, sigma, is_upright=False, label="measured")
     nulls = [name for name in NULL_STYLES if f"sigma_{name}" in spectrum]
-    _whiskers(axes[0], spectrum, "sigma", "ci_low", "ci_high", y - 0.15, label="measured")
     for name in nulls:
-        style = {"fillstyle": "none", "markersize": 5, **NULL_STYLES[name]}
-        label = f"{name}: {NULL_MEANINGS[name]}"
-        axes[0].plot(spectrum[f"sigma_{name}"], y + 0.2, linestyle="none", label=label, **style)
+        draw_null(left, places + 0.2, spectrum[f"sigma_{name}"], name, is_upright=False)
     contrasts = tuple(name for name in contrasts if name in nulls)
     for shift, name in zip((-0.15, 0.2), contrasts, strict=False):
         excess = f"excess_{name}"
-        columns = (excess, f"{excess}_low", f"{excess}_high")
-        _whiskers(axes[1], spectrum, *columns, y + shift, **NULL_STYLES[name])
-    for axis in axes:
-        axis.axvline(0, color="black", linewidth=0.8)
-        axis.grid(False, axis="y")
-        for row in y[::2]:
-            axis.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", linewidth=0, zorder=0)
+        estimate = _estimate(spectrum, excess, f"{excess}_low", f"{excess}_high")
+        draw_estimates(right, places + shift, estimate, is_upright=False, **NULL_STYLES[name])
+    for axis in (left, right):
+        name_categories(axis, list(spectrum["block"]), is_upright=False)
     for row in np.flatnonzero(spectrum["sigma"].isna()):
-        axes[0].text(0.02, row - 0.15, "no exponent", fontsize=7, va="center",
-                     transform=axes[0].get_yaxis_transform())  # fmt: skip
-    axes[0].set_yticks(y, spectrum["block"])
-    axes[0].set_ylim(len(y) - 0.5, -0.5)
-    axes[0].set_title("share shrinks  ← 0 →  share grows")
-    axes[0].set_xlabel(
+        left.text(0.02, row - 0.15, "no exponent", fontsize=7, va="center",
+                  transform=left.get_yaxis_transform())  # fmt: skip
+    left.set_title("share shrinks  ← 0 →  share grows")
+    left.set_xlabel(
         f"σ, paper's estimator\n(dimensionless, {100 * ci_level:g} % interval over seeds)"
     )
-    axes[1].set_title(f"excess over {', '.join(contrasts)}")
-    axes[1].set_xlabel(f"σ − σ of the null\n({100 * ci_level:g} % interval, paired)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    right.set_title(f"excess over {', '.join(contrasts)}")
+    right.set_xlabel(f"σ − σ of the null\n({100 * ci_level:g} % interval, paired)")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 
-def _whiskers(axis: Axes, frame: Frame, centre, low, high, y, **style) -> None:
-    """Dots with intervals; a dot without whiskers where there is no interval."""
-    style = {"color": MEASURED, "marker": "o", "linestyle": "none", "markersize": 5, **style}
-    axis.plot(frame[centre], y, **style)
-    axis.hlines(y, frame[low], frame[high], color=style["color"], linewidth=1.6)
-    axis.plot(frame[low], y, "|", frame[high], y, "|", color=style["color"], markersize=6)
+def _estimate(frame: pd.DataFrame, value: str, low: str, high: str) -> Estimate:
+    return Estimate(*(frame[name].to_numpy(float) for name in (value, low, high)))
 
 
 @rc_context(STYLE)
-def metric_curve(metrics: Frame, name: str, *, ci_level: float = 0.95) -> Figure:
+def metric_curve(metrics: pd.DataFrame, name: str, *, ci_level: float = 0.95) -> Figure:
     """Test metric against density: every seed, and the mean of those that ran to the end.
 
     Args:

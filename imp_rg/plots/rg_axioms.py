@@ -1,11 +1,14 @@
 """Step sizes of IMP beside each other: exponents with their differences, overlap of masks."""
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imp_rg.plots.style import STYLE, WIDTH, Frame, percent_ticks
+from imp_rg.plots.intervals import draw_estimates, name_categories
+from imp_rg.plots.style import STYLE, WIDTH, percent_ticks
+from imp_rg.rg.estimate import Estimate
 from imp_rg.rg.stats import t_interval
 
 COLORS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
@@ -14,7 +17,9 @@ STYLES = tuple(zip(COLORS, MARKERS, strict=True))
 
 
 @rc_context(STYLE)
-def sigma_by_scale(sigma: Frame, differences: Frame, *, ci_level: float = 0.95) -> Figure:
+def sigma_by_scale(
+    sigma: pd.DataFrame, differences: pd.DataFrame, *, ci_level: float = 0.95
+) -> Figure:
     """Exponents of all step sizes by block, and below their differences, with intervals.
 
     Args:
@@ -34,27 +39,24 @@ def sigma_by_scale(sigma: Frame, differences: Frame, *, ci_level: float = 0.95) 
     shown = {f"{a:.4g} − {b:.4g}": rows for (a, b), rows in pairs}
     _draw(bottom, shown, "mean", blocks)
     bottom.set_ylabel("difference of σ, same seeds")
-    bottom.set_xticks(range(len(blocks)), blocks, rotation=90 if len(blocks) > 6 else 0, fontsize=7)
     for axis in (top, bottom):
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
-def _draw(axis: Axes, groups: dict[str, Frame], column: str, blocks: list[str]) -> None:
+def _draw(axis: Axes, groups: dict[str, pd.DataFrame], column: str, blocks: list[str]) -> None:
     """One marker with its interval a block and group, groups side by side."""
     shifts = np.linspace(-0.2, 0.2, len(groups))
     for (label, rows), shift, style in zip(groups.items(), shifts, STYLES, strict=False):
         values = rows.set_index("block").loc[blocks]
-        places = np.arange(len(blocks)) + shift
-        axis.plot(places, values[column], style[1], color=style[0], markersize=4.5, label=label)
-        axis.vlines(places, values["low"], values["high"], color=style[0], linewidth=1.4)
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.grid(False, axis="x")
-    axis.set_xlim(-0.5, len(blocks) - 0.5)
+        columns = (values[name].to_numpy(float) for name in (column, "low", "high"))
+        draw_estimates(axis, np.arange(len(blocks)) + shift, Estimate(*columns), label=label,
+                       color=style[0], marker=style[1])  # fmt: skip
+    name_categories(axis, blocks)
 
 
 @rc_context(STYLE)
-def overlap_curves(overlap: Frame) -> Figure:
+def overlap_curves(overlap: pd.DataFrame) -> Figure:
     """Overlap of masks against density: between step sizes, between seeds, and by chance.
 
     Args:

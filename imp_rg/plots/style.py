@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -19,9 +20,6 @@ from PIL import Image
 
 from imp_rg.rg.stats import t_interval
 from imp_rg.runs.files import write_bytes
-
-Frame = Any
-"""A `pandas.DataFrame`, whose own annotations make every column a union of all it might be."""
 
 WIDTH = 7.2
 """Inches; fits a printed page and, scrolled a little, a phone."""
@@ -80,7 +78,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
 
 
 def shares_by_seed(
-    flow: Frame, block: str, column: str = "magnitude_share"
+    flow: pd.DataFrame, block: str, column: str = "magnitude_share"
 ) -> Float[np.ndarray, "seed level"]:
     """One block of one point of a flow table; NaN where a seed stopped or a share vanished."""
     table = flow[flow["block"] == block].pivot(index="seed", columns="level", values=column)
@@ -88,7 +86,7 @@ def shares_by_seed(
     return np.where(values > 0, values, np.nan)
 
 
-def rg_time(flow: Frame) -> Float[np.ndarray, " level"]:
+def rg_time(flow: pd.DataFrame) -> Float[np.ndarray, " level"]:
     """RG time l = -ln density of every level."""
     return -np.log(flow.groupby("level")["density"].first().to_numpy(float))
 

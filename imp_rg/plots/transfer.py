@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -20,7 +21,6 @@ from imp_rg.plots.style import (
     SEED,
     STYLE,
     WIDTH,
-    Frame,
     legend,
     percent_ticks,
     short,
@@ -32,7 +32,7 @@ CONTROL, PALE = "#666666", "#f3f3f3"
 
 
 @rc_context(STYLE)
-def transfer_matrix(outcomes: Frame, tasks: Sequence[str]) -> Figure:
+def transfer_matrix(outcomes: pd.DataFrame, tasks: Sequence[str]) -> Figure:
     """Points that each transferred ticket gains on the target's own, one panel a level.
 
     Saturated cells are hatched, tickets that transfer are framed; on the diagonal the metric of the
@@ -66,7 +66,7 @@ def transfer_matrix(outcomes: Frame, tasks: Sequence[str]) -> Figure:
     return figure
 
 
-def _draw_matrix(axis: Axes, outcomes: Frame, tasks: Sequence[str], reach: float) -> None:
+def _draw_matrix(axis: Axes, outcomes: pd.DataFrame, tasks: Sequence[str], reach: float) -> None:
     minus_own = outcomes[outcomes["quantity"] == "minus_own"]
     own = outcomes[outcomes["quantity"] == "metric"]
     counts = _square(minus_own, tasks, "counted") == 1
@@ -89,7 +89,7 @@ def _draw_matrix(axis: Axes, outcomes: Frame, tasks: Sequence[str], reach: float
 
 
 @rc_context(STYLE)
-def predictor_scatter(points: Frame, titles: Mapping[str, str]) -> Figure:
+def predictor_scatter(points: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Points lost to the target's own ticket against every distance, one panel a predictor.
 
     Args:
@@ -125,7 +125,7 @@ def predictor_scatter(points: Frame, titles: Mapping[str, str]) -> Figure:
 
 
 @rc_context(STYLE)
-def predictor_scores(scores: Frame, titles: Mapping[str, str]) -> Figure:
+def predictor_scores(scores: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Spearman's correlation of each predictor by level, and the difference from its control.
 
     Args:
@@ -162,7 +162,7 @@ def predictor_scores(scores: Frame, titles: Mapping[str, str]) -> Figure:
 
 
 @rc_context(STYLE)
-def metric_by_density(metrics: Frame, targets: Sequence[str]) -> Figure:
+def metric_by_density(metrics: pd.DataFrame, targets: Sequence[str]) -> Figure:
     """Test metric of each target against density: own, transferred, random, re-initialised.
 
     Args:
@@ -192,7 +192,7 @@ def metric_by_density(metrics: Frame, targets: Sequence[str]) -> Figure:
     return figure
 
 
-def _draw_target(axis: Axes, metrics: Frame, target: str) -> None:
+def _draw_target(axis: Axes, metrics: pd.DataFrame, target: str) -> None:
     is_own = metrics["source"] == target
     is_ticket = metrics["kind"] == "ticket"
     dense = metrics.loc[metrics["kind"] == "dense", "test_metric"].mean()
@@ -215,7 +215,7 @@ def _draw_target(axis: Axes, metrics: Frame, target: str) -> None:
 
 
 @rc_context(STYLE)
-def minimal_density_map(minimal: Frame, tasks: Sequence[str]) -> Figure:
+def minimal_density_map(minimal: pd.DataFrame, tasks: Sequence[str]) -> Figure:
     """Lowest density (%) at which each ticket still transfers.
 
     Hatched where none does; ≤ where the sparsest one tried does; ? where a denser one does not.
@@ -247,7 +247,9 @@ def minimal_density_map(minimal: Frame, tasks: Sequence[str]) -> Figure:
     return figure
 
 
-def _square(rows: Frame, tasks: Sequence[str], column: str) -> Float[np.ndarray, "source target"]:
+def _square(
+    rows: pd.DataFrame, tasks: Sequence[str], column: str
+) -> Float[np.ndarray, "source target"]:
     """One column as a matrix; NaN where there is no row."""
     table = rows.pivot(index="source", columns="target", values=column).astype(float)
     return table.reindex(index=list(tasks), columns=list(tasks)).to_numpy(float)

@@ -4,21 +4,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from imp_rg.plots.intervals import draw_estimates, name_categories
 from imp_rg.plots.style import (
     MEASURED,
     NULL_MEANINGS,
     NULL_STYLES,
     STYLE,
     WIDTH,
-    Frame,
     legend,
     percent_ticks,
 )
+from imp_rg.rg.estimate import Estimate
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -37,7 +39,7 @@ MEASURES: dict[str, dict[str, Any]] = {
 
 
 @rc_context(STYLE)
-def flow_of_tasks(paths: Frame, blocks: tuple[str, str]) -> Figure:
+def flow_of_tasks(paths: pd.DataFrame, blocks: tuple[str, str]) -> Figure:
     """Shares of two blocks against each other, all tasks in one panel, one panel a start.
 
     Solid between the levels of the paper's figure, dashed outside; numbers are levels.
@@ -52,13 +54,13 @@ def flow_of_tasks(paths: Frame, blocks: tuple[str, str]) -> Figure:
     figure, axes = _panels(paths, height=3.6, share=True)
     for axis, (start, of_start) in zip(axes, paths.groupby("start", sort=False), strict=True):
         for (task, init, source), path in of_start.groupby(["task", "init", "source"], sort=False):
-            style = _style(paths, of_start, task, init)
+            style = _style(paths, of_start, str(task), str(init))
             if source == "trained":
                 _draw_path(axis, path, style)
             else:
                 axis.plot(path["x"], path["y"], ":", color=style["color"], linewidth=1.2,
                           label=f"{style['label']}, {source} null")  # fmt: skip
-        axis.set_title(start)
+        axis.set_title(str(start))
         axis.xaxis.set_major_locator(MaxNLocator(5))
     figure.supxlabel(f"M of {blocks[0]} (share of the magnitude)", fontsize=9)
     figure.supylabel(f"M of {blocks[1]} (share of the magnitude)", fontsize=9)
@@ -66,7 +68,7 @@ def flow_of_tasks(paths: Frame, blocks: tuple[str, str]) -> Figure:
     return figure
 
 
-def _draw_path(axis: Axes, path: Frame, style: dict[str, Any]) -> None:
+def _draw_path(axis: Axes, path: pd.DataFrame, style: dict[str, Any]) -> None:
     x, y = (path[name].to_numpy(float) for name in ("x", "y"))
     last = min(LAST, len(x) - 1)
     axis.plot(x, y, "--", color=style["color"], linewidth=0.9)
@@ -85,7 +87,7 @@ def _draw_path(axis: Axes, path: Frame, style: dict[str, Any]) -> None:
 
 
 @rc_context(STYLE)
-def sigma_by_stage(sigma: Frame) -> Figure:
+def sigma_by_stage(sigma: pd.DataFrame) -> Figure:
     """Sigma of every task by block, beside its nulls and the paper's, one panel a start.
 
     Args:
@@ -99,23 +101,18 @@ def sigma_by_stage(sigma: Frame) -> Figure:
         for i, ((task, init), rows) in enumerate(cells):
             rows = rows.set_index("block").reindex(blocks)
             at = np.arange(len(blocks)) - 0.42 + width * (i + 0.5)
-            style = _style(sigma, of_start, task, init)
-            axis.plot(at, rows["sigma"], linestyle="none", markersize=5, **style)
-            axis.vlines(at, rows["low"], rows["high"], color=style["color"], linewidth=1.5)
+            style = _style(sigma, of_start, str(task), str(init))
+            columns = (rows[name].to_numpy(float) for name in ("sigma", "low", "high"))
+            draw_estimates(axis, at, Estimate(*columns), **style)
             _draw_beside(axis, rows, at, width)
-        axis.axhline(0, color="black", linewidth=0.8)
-        axis.grid(False, axis="x")
-        for place in range(0, len(blocks), 2):
-            axis.axvspan(place - 0.5, place + 0.5, color="#f6f6f6", linewidth=0, zorder=0)
-        axis.set_xlim(-0.5, len(blocks) - 0.5)
-        axis.set_xticks(range(len(blocks)), blocks, rotation=90 if len(blocks) > 8 else 0)
-        axis.set_title(start)
+        name_categories(axis, blocks)
+        axis.set_title(str(start))
         axis.set_ylabel("σ")
     legend(figure, axes, ncols=2)
     return figure
 
 
-def _draw_beside(axis: Axes, rows: Frame, at: np.ndarray, width: float) -> None:
+def _draw_beside(axis: Axes, rows: pd.DataFrame, at: np.ndarray, width: float) -> None:
     """Nulls on the right of each marker, the paper's value as a bar through it."""
     for shift, null in ((0.22, "init"), (0.34, "oneshot")):
         if f"sigma_{null}" in rows:
@@ -128,7 +125,7 @@ def _draw_beside(axis: Axes, rows: Frame, at: np.ndarray, width: float) -> None:
 
 
 @rc_context(STYLE)
-def accuracy_curves(accuracy: Frame) -> Figure:
+def accuracy_curves(accuracy: pd.DataFrame) -> Figure:
     """Test accuracy against density with the standard deviation over seeds, one panel a task.
 
     Args:
@@ -146,7 +143,7 @@ def accuracy_curves(accuracy: Frame) -> Figure:
         axis.set_xscale("log")
         axis.set_xlim(115, 87 * of_task["density"].min())
         percent_ticks(axis.xaxis, of_task["density"].to_numpy(float))
-        axis.set_title(task)
+        axis.set_title(str(task))
     figure.supxlabel("density: weights kept (%), pruning goes right", fontsize=9)
     figure.supylabel("test accuracy (%)", fontsize=9)
     legend(figure, axes, ncols=3)
@@ -154,7 +151,7 @@ def accuracy_curves(accuracy: Frame) -> Figure:
 
 
 @rc_context(STYLE)
-def distances_by_start(distances: Frame, titles: Mapping[str, str]) -> Figure:
+def distances_by_start(distances: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Distance of two tasks by what they start from, one row of panels a pair of tasks.
 
     Args:
@@ -181,14 +178,19 @@ def distances_by_start(distances: Frame, titles: Mapping[str, str]) -> Figure:
             axis.set_xticks(range(len(starts)), [x.replace(" / ", "\n") for x in starts])
             axis.tick_params(axis="x", labelsize=7)
             axis.grid(False, axis="x")
-            axis.set_title(f"{' − '.join(couple)}\n{title}")
+            axis.set_title(f"{' − '.join(map(str, couple))}\n{title}")
     figure.supylabel("distance of σ", fontsize=9)
     legend(figure, list(grid.ravel()))
     return figure
 
 
 def _panels(
-    frame: Frame, *, height: float, by: str = "start", num_columns: int = 2, share: bool = False
+    frame: pd.DataFrame,
+    *,
+    height: float,
+    by: str = "start",
+    num_columns: int = 2,
+    share: bool = False,
 ) -> tuple[Figure, list[Axes]]:
     """One panel a value of a column."""
     num = frame[by].nunique()
@@ -202,7 +204,7 @@ def _panels(
     return figure, axes[:num]
 
 
-def _style(whole: Frame, of_start: Frame, task: str, init: str) -> dict[str, Any]:
+def _style(whole: pd.DataFrame, of_start: pd.DataFrame, task: str, init: str) -> dict[str, Any]:
     """Colour by task; marker by task, another one for each further init of a panel."""
     tasks = list(dict.fromkeys(whole["task"]))
     inits = list(dict.fromkeys(of_start.loc[of_start["task"] == task, "init"]))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from imp_rg.rg.estimate import MISSING, Estimate, number_text
 
-Column = str | Callable[[Mapping[str, Any]], str]
+Column = str | Callable[[Mapping[Any, Any]], str]
 """Name of a column that reads as it stands, or a function of a row."""
 
 

@@ -1,48 +1,33 @@
-"""The page of a comparison: figures, tables and words of several runs in a single file.
+"""The page of a comparison: what its folder says of several runs, as data.
 
-In: the folder of a comparison. Out: ``figures/*.png``, ``figures/*.svg`` and ``report.html``, which
-needs nothing else but the pages of the runs it links to.
+In: the folder of a comparison. Out: a `Page`; ``figures/*.png``, ``figures/*.svg`` and
+``report.html``, which links to the pages of the runs.
 """
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from imp_rg import plots
-from imp_rg.plots.comparison import measure_title
-from imp_rg.report.compare_folder import ComparisonTables, read_comparison
-from imp_rg.report.compare_words import answer, comparison_caveats, pair_sentence, prediction
-from imp_rg.report.figures import Figure, save_figures
-from imp_rg.report.paper_section import paper_section
-from imp_rg.report.run_tables import select
-from imp_rg.report.templates import Table, render
-from imp_rg.report.words import decimal_text, environment_lines, estimate_text
-from imp_rg.runs.files import write_bytes
+from imp_rg.report.columns import Column, estimate, number, tabulate
+from imp_rg.report.compare_verdict import (
+    answers,
+    comparison_caveats,
+    measure_title,
+    pair_frame,
+)
+from imp_rg.report.page import Page, Section, write_page
+from imp_rg.report.paper import paper_sections
+from imp_rg.report.words import percent_text
+from imp_rg.rg.estimate import MISSING
+from imp_rg.runs.comparison_tables import ComparisonTables, read_comparison
+from imp_rg.runs.paper_tables import read_paper_comparison
+from imp_rg.runs.run_tables import select
 
-CAPTIONS = {
-    "tree": (
-        "Which runs are close",
-        "Runs merge where the mean distance of their exponents is. A dashed merge is refused: it "
-        "would join runs that are told apart after correction for all pairs.",
-    ),
-    "profiles": (
-        "Exponents of all runs, block by block",
-        "Sigma above zero: the block gains weight magnitude under pruning. Runs with other blocks "
-        "stand in a panel of their own.",
-    ),
-    "distances": (
-        "Distances of all pairs",
-        "Root mean square over blocks, in standard errors where there is a scatter between seeds: "
-        "1 is what chance gives two equal runs. The P profile uses counts of surviving weights "
-        "only and is the control.",
-    ),
-}
-"""Title and caption of each figure."""
-
-MAX_SENTENCES = 10
-"""With more pairs, their sentences go into a fold."""
-
-UNITS = {"distance_se": "standard errors", "distance": "sigma"}
+QUESTION = (
+    "Do these runs gain and lose weight magnitude in the same blocks at the same rates – do they "
+    "share a universality class – and should a winning ticket of one work in another?"
+)
 
 
 def write_comparison_report(folder: Path) -> Path:
@@ -62,93 +47,139 @@ def write_comparison_report(folder: Path) -> Path:
     References:
       House definition.
     """
+    return write_page(make_page(folder), folder)
+
+
+def make_page(folder: Path) -> Page:
+    """The page of the folder of a comparison; its figures are drawn and saved.
+
+    Raises:
+      ValueError: If a file is missing or unreadable.
+
+    References:
+      House definition.
+    """
+    from imp_rg.report.compare_figures import draw_comparison  # Matplotlib
+
     tables = read_comparison(folder)
-    lead, *others = _write_figures(tables, folder / "figures")
-    page = render(
-        "compare.html.j2",
-        runs=tables.runs,
-        environment=environment_lines(tables.environment),
-        ci_percent=f"{100 * tables.settings['ci_level']:g} %",
-        answer=answer(tables),
-        lead=lead,
-        figures=others,
-        pairs=_pair_rows(tables),
-        max_sentences=MAX_SENTENCES,
-        caveats=comparison_caveats(tables),
-        measures=_measure_table(tables),
-        differences=_difference_tables(tables),
-        paper=paper_section(folder),
+    lead, *others = draw_comparison(tables, folder / "figures")
+    pairs, paper = pair_frame(tables), read_paper_comparison(folder)
+    limits = [str(caveat) for caveat in comparison_caveats(tables)]
+    return Page(
+        title=f"Comparison of {len(tables.runs)} IMP flows",
+        question=QUESTION,
+        answers=answers(tables),
+        sections=[
+            Section(
+                title="",
+                figures=[lead],
+                table=tabulate(pairs, PAIRS),
+                note="Sigma: the paper's estimator, trained weights, mean over levels. Distance: "
+                "root mean square over blocks of the differences of means over seeds. p: "
+                "permutation of seeds, adjusted by Holm over all pairs. Not told apart is not the "
+                "same. Transfer is a prediction; nothing was transferred.",
+                name="pairs",
+            ),
+            Section(
+                title="How far apart, and by what",
+                table=tabulate(pairs, DIFFERENCES),
+                note=f"First minus second run; {100 * tables.settings['ci_level']:g} % Welch "
+                "t-intervals over seeds, not corrected for the number of blocks. Beyond the init "
+                "null, by counts: the verdicts of these measures alone.",
+                name="differences",
+            ),
+            Section(
+                title="What limits this result",
+                text=[] if limits else ["None of the limits that this page looks for was found."],
+                items=limits,
+                name="limits",
+            ),
+            _runs(tables),
+            Section(title="More figures", figures=others),
+            *(paper_sections(paper) if paper else []),
+            Section(
+                title="Every measure of every pair",
+                table=tabulate(
+                    tables.pairs[tables.pairs["measure"].isin(tables.measures)], MEASURES
+                ),
+                is_folded=True,
+            ),
+            *_blocks(tables),
+        ],
     )
-    write_bytes(folder / "report.html", page)
-    return folder / "report.html"
 
 
-def _write_figures(tables: ComparisonTables, folder: Path) -> list[Figure]:
-    """The tree leads, if there is one to see."""
-    settings, names = tables.settings, tables.names
-    ci_level = settings["ci_level"]
-    exponents = {run["name"]: run["exponents"] for run in tables.runs}
-    drawn = {"profiles": plots.sigma_profiles(exponents, ci_level=ci_level)}
-    linkage = np.array(settings["linkage"], float)
-    if len(names) > 2 and np.isfinite(linkage).all():
-        classes = [run["class"] for run in tables.runs]
-        unit = UNITS[settings["linkage_measure"]]
-        drawn = {"tree": plots.class_tree(names, linkage, classes, unit), **drawn}
-    drawn["distances"] = plots.distance_maps(tables.pairs, names, tables.measures)
-    return save_figures(drawn, CAPTIONS, folder)
+def _pair_name(row) -> str:
+    return f"{row['run_a']}, {row['run_b']}"
 
 
-def _pair_rows(tables: ComparisonTables) -> list[dict[str, str]]:
-    rows = []
-    for row in tables.of("sigma").to_dict("records"):
-        rows.append(
-            {
-                "pair": f"{row['run_a']}, {row['run_b']}",
-                "distance": decimal_text(row["distance"], 3),
-                "distance_se": decimal_text(row["distance_se"], 1),
-                "p": f"{decimal_text(row['p'], 3)} ({decimal_text(row['p_smallest'], 3)})",
-                "p_holm": decimal_text(row["p_holm"], 3),
-                "verdict": row["verdict"],
-                "prediction": prediction(row),
-                "sentence": pair_sentence(tables, row["run_a"], row["run_b"]),
-            }
-        )
-    return rows
+def _p_text(row) -> str:
+    texts = [MISSING if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("p", "p_smallest")]
+    return "{} ({})".format(*texts)
 
 
-def _measure_table(tables: ComparisonTables) -> Table:
-    """Every measure of every pair."""
-    head = ["pair", "measure", "distance", "in standard errors", "p", "smallest p"]
-    head += ["adjusted p", "verdict"]
-    known = tables.pairs[tables.pairs["measure"].isin(tables.measures)]
-    rows = [
-        [
-            f"{row['run_a']}, {row['run_b']}",
-            measure_title(row["measure"]),
-            decimal_text(row["distance"], 4),
-            decimal_text(row["distance_se"], 2),
-            decimal_text(row["p"], 4),
-            decimal_text(row["p_smallest"], 4),
-            decimal_text(row["p_holm"], 4),
-            row["verdict"],
-        ]
-        for row in known.to_dict("records")
-    ]
-    return Table(head, rows)
+def _apart_text(row) -> str:
+    num = row["num_apart"]
+    return MISSING if pd.isna(num) else f"{num:.0f} of {row['num_blocks']}"
 
 
-def _difference_tables(tables: ComparisonTables) -> dict[str, Table]:
-    """One table per pair: the difference of each measure, block by block."""
-    found = {}
+PAIRS: dict[str, Column] = {
+    "pair": _pair_name,
+    "distance of sigma": number("distance"),
+    "in standard errors": number("distance_se", 1),
+    "p (smallest possible)": _p_text,
+    "adjusted p": number("p_holm"),
+    "verdict": "verdict",
+    "should a ticket transfer?": "prediction",
+}
+
+DIFFERENCES: dict[str, Column] = {
+    "pair": _pair_name,
+    "largest difference of sigma": estimate("largest"),
+    "in": "largest_block",
+    "blocks told from zero": _apart_text,
+    "allowed up to": number("bound"),
+    "beyond the init null": "verdict_excess_init",
+    "by counts": "verdict_param_share",
+    "matched by": "matched_by",
+}
+
+MEASURES: dict[str, Column] = {
+    "pair": _pair_name,
+    "measure": lambda row: measure_title(row["measure"]),
+    "distance": number("distance", 4),
+    "in standard errors": number("distance_se", 2),
+    "p": number("p", 4),
+    "smallest p": number("p_smallest", 4),
+    "adjusted p": number("p_holm", 4),
+    "verdict": "verdict",
+}
+
+
+def _runs(tables: ComparisonTables) -> Section:
+    columns: dict[str, Column] = {
+        "run": "name",
+        "class": lambda run: str(run["class"] or "undecided"),
+        "seeds": "num_seeds",
+        "levels": lambda run: f"0 to {len(run['density']) - 1}",
+        "last density": lambda run: percent_text(run["density"][-1]),
+        "what it is": "description",
+    }
+    links = [(run["name"], run["link"]) for run in tables.runs if run["link"]]
+    return Section(title="Runs", table=tabulate(tables.runs, columns), links=links, name="runs")
+
+
+def _blocks(tables: ComparisonTables) -> list[Section]:
+    """One fold per pair: the difference of each measure, block by block."""
+    frame = tables.blocks.rename(columns={"ci_low": "difference_low", "ci_high": "difference_high"})
+    folds = []
     for row in tables.of("sigma").to_dict("records"):
         a, b = row["run_a"], row["run_b"]
-        of_pair = select(tables.blocks, run_a=a, run_b=b)
-        measures = list(of_pair["measure"].unique())
-        texts = {
-            (r["measure"], r["block"]): estimate_text(r["difference"], r["ci_low"], r["ci_high"])
-            for r in of_pair.to_dict("records")
-        }
-        blocks = list(of_pair["block"].unique())
-        cells = [[block, *(texts[measure, block] for measure in measures)] for block in blocks]
-        found[f"{a} minus {b}"] = Table(["block", *map(measure_title, measures)], cells)
-    return found
+        of_pair = select(frame, run_a=a, run_b=b)
+        text = tabulate(of_pair, {"block": "block", "difference": estimate("difference")})
+        text["measure"] = of_pair["measure"].map(measure_title)
+        table = text.pivot(index="block", columns="measure", values="difference")
+        table = table.loc[text["block"].unique(), text["measure"].unique()]
+        table = table.reset_index().rename_axis(columns=None)
+        folds.append(Section(title=f"{a} minus {b}, block by block", table=table, is_folded=True))
+    return folds

@@ -1,64 +1,27 @@
-"""The figures of the page, with their titles and captions.
+"""The figures of a run's page with their captions; the lead figure first.
 
-In: `RunTables`. Out: ``figures/*.png``, ``figures/*.svg``, and `Figure`s that carry the SVG inside.
+In: `RunTables`. Out: ``figures/*.png`` and ``figures/*.svg``, and pairs of SVG and caption.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from imp_rg import plots
 from imp_rg.report.lead import lead_nulls
-from imp_rg.report.run_tables import RunTables
-from imp_rg.report.templates import inline
+from imp_rg.runs.run_tables import RunTables
 
 CAPTIONS = {
-    "sigma": (
-        "Exponent of every block beside its nulls",
-        "Left: measured sigma (black, with its interval) above the nulls. Right: measured minus "
-        "null, from differences within each seed. Where the interval crosses zero, the block "
-        "cannot be told from the null.",
-    ),
-    "flow": (
-        "Flow in two blocks",
-        "Shares of the surviving magnitude in the blocks with the largest and the smallest sigma. "
-        "Each step is one pruning; arrows show its direction.",
-    ),
-    "shares": (
-        "Shares against RG time",
-        "A straight line is a pure exponential, and its slope is sigma by the slope estimator.",
-    ),
-    "running": (
-        "Running exponent",
-        "Sigma of each single transition. A level line means that one exponent is enough. "
-        "Intervals may leave the panel when seeds are few.",
-    ),
-    "density": ("Density of every block", "Weights kept, in percent, mean over seeds."),
-    "metric": (
-        "Test metric against density",
-        "Below the dashed line, pruning costs more than one point.",
-    ),
+    "sigma": "Exponent of every block beside its nulls. Left: sigma with its interval (black) and "
+    "the nulls. Right: sigma minus null, by differences within each seed.",
+    "flow": "Flow in the blocks of largest and smallest sigma. Each arrow is one pruning.",
+    "shares": "Shares against RG time: a straight line is an exponential, sigma its slope.",
+    "running": "Sigma of each single transition; level where one exponent is enough. Intervals of "
+    "few seeds may leave the panel.",
+    "density": "Weights kept in every block, percent, mean over seeds.",
+    "metric": "Test metric against density. Below the dashed line pruning costs over one point.",
 }
-"""Title and caption of each figure."""
 
 
-class Figure(NamedTuple):
-    """A figure on the page.
-
-    Attributes:
-      name: File name without ending.
-      title: Short; also the alternative text.
-      caption: How to read it.
-      source: The SVG as a data URI.
-    """
-
-    name: str
-    title: str
-    caption: str
-    source: str
-
-
-def write_figures(tables: RunTables, folder: Path) -> list[Figure]:
+def draw_run(tables: RunTables, folder: Path) -> list[tuple[Path, str]]:
     """Draws what a run has; the first figure leads the page.
 
     Args:
@@ -66,7 +29,7 @@ def write_figures(tables: RunTables, folder: Path) -> list[Figure]:
       folder: Where PNG and SVG go.
 
     Returns:
-      The figures; those of the flow are missing where no seed finished level 0.
+      SVG and caption of each; those of the flow are missing where no seed finished level 0.
 
     References:
       House definition.
@@ -85,18 +48,7 @@ def write_figures(tables: RunTables, folder: Path) -> list[Figure]:
         }
     if tables.metrics["test_metric"].notna().any():
         drawn["metric"] = plots.metric_curve(tables.metrics, metric, ci_level=ci_level)
-    return save_figures(drawn, CAPTIONS, folder)
-
-
-def save_figures(
-    drawn: Mapping[str, Any], captions: Mapping[str, tuple[str, str]], folder: Path
-) -> list[Figure]:
-    """Writes figures as PNG and SVG and gives them title and caption. House definition."""
-    figures = []
-    for name, figure in drawn.items():
-        source = inline(plots.save_figure(figure, folder, name))
-        figures.append(Figure(name, *captions[name], source))
-    return figures
+    return [(plots.save_figure(drawn[name], folder, name), CAPTIONS[name]) for name in drawn]
 
 
 def _opposite_blocks(tables: RunTables) -> tuple[str, str]:

@@ -1,38 +1,42 @@
-"""The page: figures, tables and words of one run in a single file.
+"""The page of a run: what its folder says, as data.
 
-In: a run folder. Out: ``figures/*.png``, ``figures/*.svg`` and ``report.html``, which needs nothing
-else: figures and style are inside.
+In: a run folder. Out: a `Page`; ``figures/*.png``, ``figures/*.svg`` and ``report.html``.
 """
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from imp_rg.blocks import REST
 from imp_rg.imp.observables import OBSERVABLES
 from imp_rg.report.caveats import caveats
-from imp_rg.report.figures import write_figures
-from imp_rg.report.lead import lead_nulls, lead_rows
-from imp_rg.report.paper_section import paper_section
-from imp_rg.report.published_beside import agreement, agreement_text, answer, published_for
-from imp_rg.report.run_tables import RunTables, read_tables
-from imp_rg.report.templates import Table, render
-from imp_rg.report.words import MISSING, environment_lines, estimate_text, number_text
-from imp_rg.runs.files import write_bytes
+from imp_rg.report.columns import Column, estimate, number, signed, significant, tabulate
+from imp_rg.report.lead import lead_frame, lead_nulls, lead_table
+from imp_rg.report.page import Page, Section, write_page
+from imp_rg.report.paper import paper_sections
+from imp_rg.report.verdict import answers, run_verdict
+from imp_rg.report.words import percent_text
+from imp_rg.rg.estimate import number_text
+from imp_rg.runs.agreement import agreement
+from imp_rg.runs.paper_tables import differing_settings, published_for, read_paper_comparison
+from imp_rg.runs.run_tables import RunTables, read_tables
+
+QUESTION = (
+    "Which blocks of the network gain, and which lose, weight magnitude as iterative magnitude "
+    "pruning goes on, and is that more than pruning would do without learning?"
+)
 
 NULL_NOTES = {
-    "init": "prunes the weights of the rewind point without training",
-    "oneshot": "prunes the dense trained weights without retraining",
-    "gaussian": "is the closed form for Gaussian weights with the scale of each tensor",
+    "init": "the weights of the rewind point, pruned without training",
+    "oneshot": "the dense trained weights, pruned without retraining",
+    "gaussian": "Gaussian weights with the scale of each tensor, in closed form",
 }
-"""What each null of the lead table does."""
-
+"""What each null of the lead table is."""
 
 WHOLES = {
     "prunable": "all surviving prunable weight magnitude",
     "blocks": "the surviving weight magnitude of the listed blocks",
-    "all": "the weight magnitude of the whole network, tensors that are never pruned included,",
+    "all": "the weight magnitude of the whole network, tensors that are never pruned included",
 }
 """What a share is a share of, by denominator."""
 
@@ -49,138 +53,141 @@ def write_report(folder: Path) -> Path:
     Raises:
       ValueError: If a file of the run folder is missing or unreadable.
     """
+    return write_page(make_page(folder), folder)
+
+
+def make_page(folder: Path) -> Page:
+    """The page of a run folder; its figures are drawn and saved.
+
+    Raises:
+      ValueError: If a file of the run folder is missing or unreadable.
+
+    References:
+      House definition.
+    """
+    from imp_rg.report.figures import draw_run  # Matplotlib, which words and tables do without
+
     tables = read_tables(folder)
-    paper = published_for(tables)
-    exponents = tables.exponents().set_index("block")
-    lead, *others = write_figures(tables, folder / "figures")
-    page = render(
-        "run.html.j2",
-        title=tables.title,
-        config=tables.config,
-        environment=environment_lines(tables.environment),
-        density=tables.density,
-        ci_percent=f"{100 * tables.ci_level:g} %",
-        answer=answer(tables),
-        lead=lead,
-        figures=others,
-        lead_rows=lead_rows(tables.spectrum, denominator=tables.denominator),
-        null_notes={null: NULL_NOTES[null] for null in lead_nulls(tables.spectrum)},
-        whole=WHOLES[tables.denominator],
-        rest=REST,
-        caveats=caveats(tables),
-        checks=_checks(tables),
-        published=paper,
-        published_agreement=paper and agreement_text(agreement(exponents["sigma"], paper.sigma)),
-        exponents=exponents.to_dict("index"),
-        missing=float("nan"),
-        paper=paper_section(folder),
-        folds=_folds(tables),
+    lead, *others = draw_run(tables, folder / "figures")
+    paper = read_paper_comparison(folder) or published_for(tables)
+    differing = [f"{name} {a} / {b}" for name, (a, b) in differing_settings(tables).items()]
+    notes = [f"Settings that differ, here / there: {'; '.join(differing)}."] if differing else []
+    frame = lead_frame(tables.spectrum, denominator=tables.denominator)
+    limits = [str(caveat) for caveat in caveats(tables)]
+    return Page(
+        title=f"IMP flow: {tables.title}",
+        question=QUESTION,
+        answers=answers(run_verdict(tables)),
+        sections=[
+            Section(
+                title="",
+                figures=[lead],
+                table=lead_table(frame),
+                note=_lead_note(tables),
+                name="lead",
+            ),
+            Section(
+                title="What limits this result",
+                text=[] if limits else ["None of the limits that this page looks for was found."],
+                items=limits,
+                name="limits",
+            ),
+            Section(title="Checks", items=_checks(tables), name="checks"),
+            Section(title="More figures", figures=others),
+            *(paper_sections(paper, notes=notes) if paper else []),
+            *_folds(tables),
+        ],
     )
-    write_bytes(folder / "report.html", page)
-    return folder / "report.html"
+
+
+def _lead_note(tables: RunTables) -> str:
+    nulls = [f"{null} null: {NULL_NOTES[null]}." for null in lead_nulls(tables.spectrum)]
+    density = tables.density
+    return (
+        f"M: the share of {WHOLES[tables.denominator]} that a block holds. From level to level it "
+        "is multiplied by c^sigma, c the ratio of the densities: sigma above zero, it grows under "
+        "pruning (relevant); below, it shrinks (irrelevant); marginal if the interval holds zero. "
+        f"Sigma: the paper's estimator, mean over levels 0 to {len(density) - 1} (down to "
+        f"{percent_text(density[-1])}), trained weights; {100 * tables.ci_level:g} % t-intervals "
+        f"over seeds, of the excess within seeds. {' '.join(nulls)} Above, below, as: where the "
+        f"interval of the excess lies. {REST}, if there: what is prunable outside all blocks."
+    )
 
 
 def _checks(tables: RunTables) -> list[str]:
     """What the run says about its own pipeline."""
     by_magnitude = tables.listed().set_index("block")["sigma"]
     by_count = tables.listed(quantity="param_share").set_index("block")["sigma"]
-    checks = [
-        "Sigma from counts of surviving weights (P) beside sigma from their magnitudes (M), which "
-        "the paper calls consistent without giving numbers: "
-        f"{agreement_text(agreement(by_magnitude, by_count))}."
-    ]
+    checks = [f"Sigma of counts (P) beside magnitudes: {agreement(by_magnitude, by_count).text()}."]
     rows = tables.exponents()
     if "sigma_random" in rows and rows["sigma_random"].notna().any():
-        at = rows["sigma_random"].abs().idxmax()
-        checks.append(
-            "Random pruning must give zero. Largest: "
-            f"{number_text(rows['sigma_random'][at])} ({rows['block'][at]})."
-        )
+        sigma = rows.set_index("block")["sigma_random"]
+        block = str(sigma.abs().idxmax())
+        checks.append(f"Random pruning gives zero: {number_text(sigma[block])} at most ({block}).")
     sums = tables.trained.groupby(["seed", "level"])["magnitude_share"].sum()
-    checks.append(f"Shares must sum to one. Largest deviation: {(sums - 1).abs().max():.1e}.")
-    return checks
+    return [*checks, f"Shares sum to one: off by {(sums - 1).abs().max():.1e} at most."]
 
 
-def _folds(tables: RunTables) -> dict[str, Table]:
-    """Everything that does not lead, by title."""
-    nulls = [c.removeprefix("sigma_") for c in tables.exponents() if c.startswith("sigma_")]
+def _folds(tables: RunTables) -> list[Section]:
+    """Everything that does not lead."""
+    names = map(str, tables.exponents().columns)
+    nulls = [name.removeprefix("sigma_") for name in names if name.startswith("sigma_")]
+    of_nulls: dict[str, Column] = {"block": "block"}
+    for null in nulls:
+        of_nulls |= {null: signed(f"sigma_{null}"), f"over {null}": estimate(f"excess_{null}")}
     folds = {
-        "Other estimators, points and denominators (sigma with interval)": _variants(tables),
-        "All nulls (sigma, and excess with interval)": _all_nulls(tables, nulls),
-        "Is it an exponential? (curvature, scaling window, scatter over levels)": _shape(tables),
+        "Sigma by other estimators, points and denominators": _variants(tables),
+        "All nulls, and the excess over each": tabulate(tables.exponents(), of_nulls),
+        "Is it an exponential?": tabulate(tables.exponents(), SHAPE),
     }
     if len(tables.observables):
         last = tables.observables["level"].max()
-        folds[f"Companion observables (level {last}, mean over seeds)"] = _observed(tables, last)
-    return folds
+        folds[f"Companion observables, level {last}, mean over seeds"] = _observed(tables, last)
+    cells = [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in tables.config.items()
+    ]
+    settings = pd.DataFrame(cells, columns=pd.Index(["setting", "value"]))
+    return [
+        *(Section(title=title, table=folds[title], is_folded=True) for title in folds),
+        Section(title="Settings", table=settings, is_folded=True, name="settings"),
+    ]
 
 
-def _observed(tables: RunTables, level: int) -> Table:
+def _window_text(row) -> str:
+    first, last = row["window_first"], row["window_last"]
+    return "none" if pd.isna(first) else f"{first:.0f} to {last:.0f}"
+
+
+SHAPE: dict[str, Column] = {
+    "block": "block",
+    "mean lambda": number("lambda_mean", 4),
+    "its relative standard error over levels": number("lambda_sem_rel", 4),
+    "curvature p": significant("curvature_p", 3),
+    "scaling window (levels)": _window_text,
+    "sigma in it (selected)": signed("window_sigma"),
+    "sigma, all levels": signed("sigma"),
+}
+
+
+def _observed(tables: RunTables, level: int) -> pd.DataFrame:
     rows = tables.observables[tables.observables["level"] == level]
     means = rows.groupby(["block", "observable"])["value"].mean().unstack()
-    names = [name for name in OBSERVABLES if name in means]
-    cells = [
-        [str(block), *(_or_missing(means.loc[block, name], ".3g") for name in names)]
-        for block in tables.exponents()["block"]
-        if block in means.index
-    ]
-    return Table(["block", *(name.replace("_", " ") for name in names)], cells)
+    blocks = [block for block in tables.exponents()["block"] if block in means.index]
+    columns: dict[str, Column] = {"block": "block"}
+    columns |= {n.replace("_", " "): significant(n, 3) for n in OBSERVABLES if n in means}
+    return tabulate(means.loc[blocks].reset_index(), columns)
 
 
-def _variants(tables: RunTables) -> Table:
+def _variants(tables: RunTables) -> pd.DataFrame:
+    """One column for every way to measure sigma that the run has."""
     keys = ["quantity", "point", "denominator", "estimator"]
-    spectrum = tables.spectrum
-    columns = (spectrum[name] for name in ("sigma", "ci_low", "ci_high"))
-    texts = [estimate_text(*numbers) for numbers in zip(*columns, strict=True)]
-    ways = spectrum[keys].drop_duplicates()
-    by_way = pd.Series(texts, index=pd.MultiIndex.from_frame(spectrum[[*keys, "block"]]))
-    symbols = {"magnitude_share": "M", "param_share": "P"}
-    rows = [
-        [block, *(by_way.get((*way, block), "") for way in ways.itertuples(index=False))]
-        for block in tables.exponents()["block"]
-    ]
-    heads = [
-        f"{symbols.get(w[0], w[0])}, {w[1]} / {w[2]}, {w[3]}" for w in ways.itertuples(index=False)
-    ]
-    return Table(["block", *heads], [[str(cell) for cell in row] for row in rows])
-
-
-def _all_nulls(tables: RunTables, nulls: list[str]) -> Table:
-    head = ["block", *(text for null in nulls for text in (null, f"excess over {null}"))]
-    rows = []
-    for row in tables.exponents().to_dict("records"):
-        cells = [row["block"]]
-        for null in nulls:
-            excess = f"excess_{null}"
-            ends = row[f"{excess}_low"], row[f"{excess}_high"]
-            cells += [number_text(row[f"sigma_{null}"]), estimate_text(row[excess], *ends)]
-        rows.append(cells)
-    return Table(head, rows)
-
-
-def _shape(tables: RunTables) -> Table:
-    head = ["block", "mean lambda", "its standard error over levels (%)"]
-    head += [
-        "curvature p",
-        "scaling window (levels)",
-        "sigma in it (selected)",
-        "sigma, all levels",
-    ]
-    rows = [
-        [
-            row["block"],
-            _or_missing(row["lambda_mean"], ".4f"),
-            _or_missing(100 * row["lambda_sem_rel"], ".2f"),
-            _or_missing(row["curvature_p"], ".3g"),
-            "none" if pd.isna(row["window_first"])
-            else f"{row['window_first']:.0f} to {row['window_last']:.0f}",
-            number_text(row["window_sigma"]),
-            number_text(row["sigma"]),
-        ]
-        for row in tables.exponents().to_dict("records")
-    ]  # fmt: skip
-    return Table(head, rows)
-
-
-def _or_missing(value: float, form: str) -> str:
-    return MISSING if np.isnan(value) else format(value, form)
+    spectrum = tables.spectrum.rename(columns={"ci_low": "sigma_low", "ci_high": "sigma_high"})
+    text = tabulate(spectrum, {"block": "block", "sigma": estimate("sigma")})
+    symbols = spectrum["quantity"].map({"magnitude_share": "M", "param_share": "P"})
+    route = symbols + ", " + spectrum["point"] + " / " + spectrum["denominator"]
+    text["route"] = route + ", " + spectrum["estimator"]
+    by_route = text.pivot(index="block", columns="route", values="sigma").fillna("")
+    order = text.loc[spectrum[keys].drop_duplicates().index, "route"]
+    table = by_route.loc[tables.exponents()["block"], order]
+    return table.reset_index().rename_axis(columns=None)

@@ -1,33 +1,7 @@
-"""How the report writes numbers and lists."""
+"""How pages write shares, counts, lists and environments; numbers are `imp_rg.rg.estimate`'s."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
-
-MISSING = "–"
-
-
-def number_text(value: float, missing: str = MISSING) -> str:
-    """Signed, three decimals; a dash (or another word) for NaN."""
-    return missing if np.isnan(value) else f"{value:+.3f}"
-
-
-def interval_text(low: float, high: float) -> str:
-    """[low, high]; a dash without interval."""
-    return MISSING if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
-
-
-def estimate_text(value: float, low: float, high: float) -> str:
-    """Value and interval, or what there is of them."""
-    if np.isnan(value) or np.isnan(low):
-        return number_text(value)
-    return f"{number_text(value)} {interval_text(low, high)}"
-
-
-def decimal_text(value: float, digits: int) -> str:
-    """Fixed number of decimals; a dash for NaN."""
-    return MISSING if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def percent_text(fraction: float) -> str:

@@ -17,7 +17,7 @@ class PairResult(NamedTuple):
 
     Attributes:
       distance: Root mean square over places of the difference of the means.
-      distance_se: The same in units of the standard error; NaN without scatter.
+      distance_se: Distance in units of the standard error; NaN without scatter.
       p_value: Of the permutation test over seeds.
       p_smallest: The smallest value it could have taken.
       num_seeds: Seeds of the run with fewer that have a value at all places compared.

@@ -128,9 +128,9 @@ def fit_error_law(
     require(0 < ci_level < 1, "ci_level", "must be in (0, 1)", ci_level)
     noise = LogNoise(errors) if num_test is None else BinomialNoise(errors, num_test)
     fit = ErrorFit(density, noise)
-    spread = _spread(fit, errors.shape, ci_level)
+    scatter = _scatter(fit, errors.shape, ci_level)
     (low, is_low_bound), (high, is_high_bound) = (
-        _interval_end(fit, spread, direction) for direction in (-1, 1)
+        _interval_end(fit, scatter, direction) for direction in (-1, 1)
     )
     gamma, p, ratio, e_np = map(float, np.exp(fit.best))
     q = p * ratio
@@ -144,8 +144,8 @@ def fit_error_law(
         gamma_ci=(low, high),
         ci_level=ci_level,
         num_in_window=num_in_window,
-        dispersion=spread.dispersion,
-        seed_dispersion=spread.between_seeds,
+        dispersion=scatter.dispersion,
+        seed_dispersion=scatter.between_seeds,
         reasons=_reasons(num_in_window, is_low_bound, is_high_bound),
     )
 
@@ -179,7 +179,7 @@ def require_all(is_met: np.ndarray, name: str, rule: str, values: np.ndarray) ->
         require(False, name, rule, float(values[~is_met][0]))
 
 
-class _Spread(NamedTuple):
+class _Scatter(NamedTuple):
     """What scatter the data show.
 
     Attributes:
@@ -195,7 +195,7 @@ class _Spread(NamedTuple):
     threshold: float
 
 
-def _spread(fit: ErrorFit, shape: tuple[int, ...], ci_level: float) -> _Spread:
+def _scatter(fit: ErrorFit, shape: tuple[int, ...], ci_level: float) -> _Scatter:
     num_seeds, num_levels = shape
     log_error = log_curve(fit.best, fit.density)
     gradient = log_curve_gradient(fit.best, fit.density)
@@ -214,19 +214,21 @@ def _spread(fit: ErrorFit, shape: tuple[int, ...], ci_level: float) -> _Spread:
         between = float(num_seeds * influence.var(ddof=1) / variance)
         # Few seeds may agree by chance, but not to better than the noise lets them.
         width = max(stats.t.ppf(quantile, num_seeds - 1) * np.sqrt(between), 1.0)
-    return _Spread(dispersion, between, float(np.sqrt(variance)), float(dispersion * width**2))
+    return _Scatter(dispersion, between, float(np.sqrt(variance)), float(dispersion * width**2))
 
 
-def _interval_end(fit: ErrorFit, spread: _Spread, direction: int) -> tuple[float, bool]:
+def _interval_end(fit: ErrorFit, scatter: _Scatter, direction: int) -> tuple[float, bool]:
     """One end of the profile interval of gamma, and whether it is a bound."""
     bound = (fit.high if direction > 0 else fit.low)[0]
     start, best = fit.best, fit.objective
 
     def excess(log_gamma: float) -> float:
         theta = fit.minimise(start, log_gamma=log_gamma)
-        return fit.objective_at(theta) - best - spread.threshold
+        return fit.objective_at(theta) - best - scatter.threshold
 
-    step = np.sqrt(spread.threshold / spread.dispersion) * np.clip(spread.standard_error, 0.01, 0.5)
+    step = np.sqrt(scatter.threshold / scatter.dispersion) * np.clip(
+        scatter.standard_error, 0.01, 0.5
+    )
     while True:
         outer = start[0] + direction * step
         if direction * (outer - bound) >= 0:

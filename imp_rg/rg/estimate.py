@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import stdtrit
 
-from imp_rg.rg.stats import t_interval, welch_interval
+from imp_rg.rg.stats import t_interval
 
 MISSING = "–"
 """What stands where there is no number."""
@@ -93,9 +94,9 @@ def contrast(
 
     Args:
       a: One value per seed.
-      b: The same of what it is compared with.
+      b: One value per seed of what it is compared with.
       is_paired: Whether equal positions are the same seed: the interval is then Student's of the
-        differences, else Welch's.
+        differences, else Welch's, and NaN where a group has fewer than two values.
       ci_level: Coverage in (0, 1).
 
     Returns:
@@ -103,15 +104,37 @@ def contrast(
 
     Raises:
       ValueError: As `imp_rg.rg.stats.t_interval`, or if paired shapes differ.
+
+    References:
+      Student, Biometrika 6 (1908); Welch, Biometrika 34 (1947).
     """
     if is_paired:
         return summarise(np.asarray(a, float) - np.asarray(b, float), ci_level=ci_level)
-    return Estimate(*welch_interval(a, b, ci_level=ci_level))
+    return _welch(a, b, ci_level)
+
+
+def _welch(a: np.ndarray, b: np.ndarray, ci_level: float) -> Estimate:
+    """Difference of the means of two independent groups; NaN leaves a seed out."""
+    of_a, of_b = t_interval(a, ci_level=ci_level), t_interval(b, ci_level=ci_level)
+    square_a, square_b = of_a.sem**2, of_b.sem**2
+    sem = np.sqrt(square_a + square_b)
+    weighted = square_a**2 / np.maximum(of_a.num_seeds - 1, 1)
+    weighted = weighted + square_b**2 / np.maximum(of_b.num_seeds - 1, 1)
+    # Without any scatter the interval is a point, whatever the degrees of freedom.
+    freedom = np.divide(sem**4, weighted, out=np.ones_like(sem), where=weighted > 0)
+    half_width = stdtrit(freedom, 0.5 + ci_level / 2) * sem  # t quantile; stats.t is slow
+    mean = of_a.mean - of_b.mean
+    return Estimate(mean, mean - half_width, mean + half_width)
 
 
 def number_text(value: float, digits: int = 3) -> str:
     """Signed, with so many decimals; a dash for NaN."""
     return MISSING if np.isnan(value) else f"{value:+.{digits}f}"
+
+
+def decimal_text(value: float, digits: int = 3) -> str:
+    """Without a plus sign, with so many decimals; a dash for NaN."""
+    return MISSING if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def _plain(value: Any) -> Any:

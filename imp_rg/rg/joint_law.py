@@ -89,8 +89,24 @@ class JointLaw:
         self, m: Float[np.ndarray, "*axes"], e_np: float | Float[np.ndarray, "*axes"]
     ) -> Float[np.ndarray, "*axes"]:
         """Error in percent at m of a network whose error unpruned is e_np."""
-        q = self.p * (self.e_up / np.asarray(e_np)) ** (1 / self.gamma)
-        return e_np * ((m**2 + q**2) / (m**2 + self.p**2)) ** (self.gamma / 2)
+        return joint_error(m, e_np, gamma=self.gamma, p=self.p, e_up=self.e_up)
+
+
+def joint_error(
+    m: Float[np.ndarray, "*axes"],
+    e_np: float | Float[np.ndarray, "*axes"],
+    *,
+    gamma: float,
+    p: float,
+    e_up: float,
+) -> Float[np.ndarray, "*axes"]:
+    """The curve of `JointLaw`: error in percent at m of a network whose error unpruned is e_np.
+
+    References:
+      Rosenfeld et al., arXiv:2006.10621.
+    """
+    q = p * (e_up / np.asarray(e_np)) ** (1 / gamma)
+    return e_np * ((m**2 + q**2) / (m**2 + p**2)) ** (gamma / 2)
 
 
 def fit_joint_law(

@@ -50,7 +50,7 @@ class LinearFlow:
       num_transitions: Of all seeds together.
       num_parameters: Entries of b and G.
       one_step: Root mean square error of predicting z one level ahead.
-      multi_step: The same for all levels from level 0.
+      multi_step: Error of predicting all levels from level 0.
       one_step_diagonal: `one_step` of the diagonal model.
       multi_step_diagonal: `multi_step` of the diagonal model.
       reasons: Why b and G are not identified, in words; empty if they are.
@@ -89,6 +89,56 @@ class LinearFlow:
     def G_blocks(self) -> Float[np.ndarray, "block block"]:  # noqa: N802  (G of dz/dl)
         """What the log-ratio of block j adds to the exponent of block i; rows sum to zero."""
         return self.basis @ self.G @ self.basis.T
+
+
+class FittedFlow(NamedTuple):
+    """Shares and the linear flow that was fitted to them.
+
+    Attributes:
+      groups: Names of the groups of blocks.
+      time: RG time, 0 at the dense level.
+      shares: Of complete seeds; they sum to one.
+      b: Drift at z = 0.
+      G: Coupling of the coordinates.
+      fixed_point: Shares that do not flow; NaN without one.
+    """
+
+    groups: tuple[str, ...]
+    time: Float[np.ndarray, " level"]
+    shares: Float[np.ndarray, "seed level group"]
+    b: Float[np.ndarray, " coordinate"]
+    G: Float[np.ndarray, "coordinate coordinate"]
+    fixed_point: Float[np.ndarray, " group"]
+
+    @property
+    def coordinates(self) -> list[str]:
+        """What each log-ratio coordinate contrasts: the groups so far, and the next one."""
+        first, *others = self.groups
+        ends = ["", *(f" to {group}" for group in others)]
+        return [f"{first}{end} over {group}" for end, group in zip(ends, others, strict=False)]
+
+    @property
+    def basis(self) -> Float[np.ndarray, "group coordinate"]:
+        """As of `LinearFlow`."""
+        return helmert(len(self.groups)).T
+
+    @property
+    def z(self) -> Float[np.ndarray, "seed level coordinate"]:
+        """Log-ratio coordinates of the shares."""
+        return np.log(self.shares) @ self.basis
+
+    def predicted(self) -> Float[np.ndarray, "seed level coordinate"]:
+        """Coordinates that the linear flow gives from level 0 of each seed. House definition."""
+        k = self.b.size
+        generator = np.zeros((k + 1, k + 1))
+        generator[:k, :k], generator[:k, k] = self.G, self.b
+        flow = expm(generator * self.time[:, None, None])
+        return np.einsum("nij,sj->sni", flow[:, :k, :k], self.z[:, 0]) + flow[:, :k, k]
+
+    def predicted_diagonal(self) -> Float[np.ndarray, "seed level coordinate"]:
+        """Coordinates by G = 0 with the log-ratio slopes as b. House definition."""
+        drift = slope(self.z, self.time).mean(axis=0)
+        return self.z[:, :1] + self.time[:, None] * drift
 
 
 def fit_linear_flow(

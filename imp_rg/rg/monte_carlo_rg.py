@@ -14,7 +14,7 @@ from jaxtyping import Float, Num
 from imp_rg.config import require
 
 
-class Estimate(NamedTuple):
+class Jackknifed(NamedTuple):
     """A number or array with its standard error.
 
     Attributes:
@@ -49,7 +49,7 @@ def pair_moments(
 
     Args:
       fine: Sums of operators before the blocking.
-      coarse: The same after it.
+      coarse: Operators after the blocking.
 
     Returns:
       A `PairMoments`; those of several batches are joined along `bin`.
@@ -101,7 +101,7 @@ def rg_matrix(
 
 def leading_exponent(
     moments: PairMoments, *, num_operators: int, is_odd: bool, scale: float = 2.0
-) -> Estimate:
+) -> Jackknifed:
     """Exponent y = ln lambda / ln b of the largest eigenvalue of `rg_matrix`.
 
     Args:
@@ -135,7 +135,7 @@ def leading_exponent(
 
 def jackknife(
     statistic: Callable[..., np.ndarray], arrays: Sequence[Num[np.ndarray, "bin *rest"]]
-) -> Estimate:
+) -> Jackknifed:
     """Standard error of any smooth function of means, by leaving out one bin at a time.
 
     Args:
@@ -157,7 +157,7 @@ def jackknife(
         [statistic(*(np.delete(x, i, axis=0) for x in arrays)) for i in range(num_bins)]
     )
     error = np.sqrt((num_bins - 1) * np.var(left_out, axis=0))
-    return Estimate(value=np.asarray(statistic(*arrays)), error=error)
+    return Jackknifed(value=np.asarray(statistic(*arrays)), error=error)
 
 
 def binder_cumulant(
@@ -182,7 +182,7 @@ def binder_crossing(
     temperature: Float[np.ndarray, " temperature"],
     small: Float[np.ndarray, "bin moment temperature"],
     large: Float[np.ndarray, "bin moment temperature"],
-) -> Estimate:
+) -> Jackknifed:
     """Temperature at which two sizes have the same cumulant.
 
     The difference of the two cumulants is fitted with a parabola in temperature; the crossing is
@@ -191,7 +191,7 @@ def binder_crossing(
     Args:
       temperature: At least 3, around the crossing.
       small: <m^2> and <m^4> of the smaller size, per bin.
-      large: The same of the larger size; as many bins.
+      large: Moments of the larger size; as many bins.
 
     Returns:
       Crossing with its jack-knife error; NaN if the cumulants do not cross once in the range.

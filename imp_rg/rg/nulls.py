@@ -5,7 +5,6 @@ block, or the excess with its interval. Tensors with few, large weights keep the
 threshold, so sigma differs between blocks before anything is learned.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int, Num
 from scipy.optimize import brentq
 from scipy.special import erfc, erfcinv
 
-from imp_rg.rg.stats import t_interval
+from imp_rg.rg.estimate import Estimate, summarise
 
 
 class NullFlow(NamedTuple):
@@ -30,21 +29,6 @@ class NullFlow(NamedTuple):
     surviving: Float[np.ndarray, "level block"]
     magnitude_share: Float[np.ndarray, "level block"]
     param_share: Float[np.ndarray, "level block"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Excess:
-    """Exponents minus those of a null, with the t-interval of the per-seed differences.
-
-    Attributes:
-      mean: Mean over seeds of sigma - sigma_null.
-      ci_low: Lower end; NaN with one seed.
-      ci_high: Upper end; NaN with one seed.
-    """
-
-    mean: Float[np.ndarray, " block"]
-    ci_low: Float[np.ndarray, " block"]
-    ci_high: Float[np.ndarray, " block"]
 
 
 def gaussian_null_flow(
@@ -122,7 +106,7 @@ def excess(
     sigma_null_per_seed: Float[np.ndarray, "*seed block"],
     *,
     ci_level: float = 0.95,
-) -> Excess:
+) -> Estimate:
     """What a flow has beyond its null.
 
     Args:
@@ -132,7 +116,7 @@ def excess(
       ci_level: Coverage of the interval, in (0, 1).
 
     Returns:
-      Mean and interval of the per-seed differences.
+      Mean of the per-seed differences with its t-interval, fields [block].
 
     Raises:
       ValueError: If the shapes do not fit.
@@ -146,8 +130,7 @@ def excess(
             "sigma_null_per_seed must be [block] or shaped as sigma_per_seed [seed block], "
             f"got {null.shape} and {sigma.shape}"
         )
-    interval = t_interval(sigma - null, ci_level=ci_level)
-    return Excess(mean=interval.mean, ci_low=interval.low, ci_high=interval.high)
+    return summarise(sigma - null, ci_level=ci_level)
 
 
 def _threshold(sizes: np.ndarray, scales: np.ndarray, density: float) -> float:

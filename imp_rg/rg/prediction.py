@@ -1,8 +1,9 @@
 """Does a distance of two flows predict whether tickets move between them?
 
-In: distances between tasks, [source target], and what was measured, `TransferOutcomes`. Out: rank
-correlations with their chance level, each beside a control that has learned nothing. Tasks, not
-cells, are the replicates: cells of one row share a ticket and cells of one column share a task.
+In: distances between tasks, [source target], and what was measured, `TransferOutcomes`; or one
+distance per route. Out: rank correlations with their chance level, each beside a control that has
+learned nothing. Tasks (or routes), not cells, are the replicates: cells of one row share a ticket
+and cells of one column share a task.
 
     outcome = transfer_outcomes(transferred, own, dense, random_mask)
     score = score_predictor(sigma_distance, outcome.loss, control=share_distance)
@@ -12,17 +13,24 @@ cells, are the replicates: cells of one row share a ticket and cells of one colu
 import math
 from collections.abc import Mapping
 from functools import partial
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from imp_rg.config import require
-from imp_rg.rg.ticket_transfer import in_batches, mantel_test, of_tasks, rank_correlation
+from imp_rg.rg.stats import rank_correlation
+from imp_rg.rg.ticket_transfer import (
+    in_batches,
+    mantel_test,
+    of_tasks,
+    one_sided_p,
+)
 
 MIN_TASKS = 5
-"""Fewest tasks with a counted cell for an interval over tasks."""
+"""Fewest tasks, or routes, with a counted cell for an interval over them."""
 
 SIGNIFICANCE = 0.05
 
@@ -93,6 +101,32 @@ class LeaveOneOut(NamedTuple):
     num_cells: int
 
 
+class RouteScore(NamedTuple):
+    """How well one predictor orders routes by what their tickets lose.
+
+    Attributes:
+      spearman: Rank correlation over the routes, at each level, averaged over levels.
+      p_value: Chance of one as large if losses are dealt to the routes at random, one-sided.
+      num_routes: Routes with a level that counts.
+      num_cells: Routes and levels that count.
+      difference: `spearman` minus that of the control.
+      low: Lower end of its 95 % bootstrap interval over routes; NaN with fewer than `MIN_TASKS`.
+      high: Upper end.
+      agree: Pairs of routes of one group, at the same level, ordered as their losses are.
+      pairs: Pairs that the predictor orders at all.
+    """
+
+    spearman: float
+    p_value: float
+    num_routes: int
+    num_cells: int
+    difference: float
+    low: float
+    high: float
+    agree: int
+    pairs: int
+
+
 def score_predictor(
     distance: Float[np.ndarray, "source target"],
     loss: Float[np.ndarray, "source target"],
@@ -148,6 +182,55 @@ def score_predictor(
         directed=score(distance, loss, control, label=label),
         # Every pair stands in two cells, which changes no correlation of ranks.
         symmetrised=both_ways._replace(num_cells=both_ways.num_cells // 2),
+    )
+
+
+def score_routes(
+    x: Float[np.ndarray, " route"],
+    loss: Float[np.ndarray, "level route"],
+    *,
+    control: Float[np.ndarray, " route"],
+    group: Int[np.ndarray, " route"],
+    num_samples: int = 10_000,
+    seed: int = 0,
+) -> RouteScore:
+    """Scores a predictor of what tickets lose on routes that are no pairs of the same tasks.
+
+    Args:
+      x: The predictor; NaN leaves a route out.
+      loss: Points lost; NaN where a route does not count at a level.
+      control: What it must beat.
+      group: Number of the group of each route, within which routes are compared by pairs.
+      num_samples: Of the permutation test and of the bootstrap.
+      seed: Of both.
+
+    Returns:
+      The `RouteScore`; NaN where nothing can be correlated.
+
+    References:
+      House definition.
+    """
+    rng = np.random.default_rng(seed)
+    is_used = np.isfinite(x) & np.isfinite(loss).any(axis=0)
+    actual, shape = np.arange(len(x))[None], (num_samples, len(x))
+    orders = np.concatenate([actual, rng.random(shape).argsort(axis=1)])
+    found = _mean_over_levels(x[orders], loss)
+    routes = np.concatenate([actual, rng.integers(0, len(x), shape)])
+    resampled = loss[:, routes]
+    difference = _mean_over_levels(x[routes], resampled)
+    difference = difference - _mean_over_levels(control[routes], resampled)
+    low, high = _bootstrap_interval(difference[1:], num_units=int(is_used.sum()))
+    agree, pairs = _agreement(x, loss, group)
+    return RouteScore(
+        spearman=float(found[0]),
+        p_value=one_sided_p(found),
+        num_routes=int(is_used.sum()),
+        num_cells=int(np.isfinite(loss[:, is_used]).sum()),
+        difference=float(difference[0]),
+        low=low,
+        high=high,
+        agree=agree,
+        pairs=pairs,
     )
 
 
@@ -233,12 +316,38 @@ def _above_control(
     num_tasks = np.sum(is_common.any(axis=0) | is_common.any(axis=1))
     drawn = np.random.default_rng(seed).integers(0, num, (num_resamples, num))
     resampled = np.concatenate([difference(some) for some in in_batches(drawn)])
-    # A draw of too few distinct tasks says nothing.
-    resampled = resampled[~np.isnan(resampled)]
-    if num_tasks < MIN_TASKS or 2 * len(resampled) < num_resamples:
-        return actual, math.nan, math.nan
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return actual, float(low), float(high)
+    return actual, *_bootstrap_interval(resampled, num_units=int(num_tasks))
+
+
+def _bootstrap_interval(resampled: np.ndarray, *, num_units: int) -> tuple[float, float]:
+    """Percentile interval of 95 %; NaN with few units, or few samples with enough of them."""
+    is_known = ~np.isnan(resampled)
+    if num_units < MIN_TASKS or 2 * is_known.sum() < len(resampled):
+        return math.nan, math.nan
+    low, high = np.quantile(resampled[is_known], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _mean_over_levels(
+    x: Float[np.ndarray, "sample route"], loss: Float[np.ndarray, "level *sample route"]
+) -> Float[np.ndarray, " sample"]:
+    """Rank correlation at each level, averaged over the levels where there is one."""
+    found = np.stack([rank_correlation(x, of_level) for of_level in loss])
+    is_known = np.isfinite(found)
+    total = np.where(is_known, found, 0).sum(axis=0)
+    return np.where(is_known.any(axis=0), total / np.maximum(is_known.sum(axis=0), 1), np.nan)
+
+
+def _agreement(x: np.ndarray, loss: np.ndarray, group: np.ndarray) -> tuple[int, int]:
+    """Pairs of routes of one group whose losses are ordered as the predictor says, of how many."""
+    agree = pairs = 0
+    for i, j in combinations(range(len(x)), 2):
+        if group[i] != group[j] or not abs(x[i] - x[j]) > 0:
+            continue
+        order = (loss[:, i] - loss[:, j]) * np.sign(x[i] - x[j])
+        pairs += int(np.isfinite(order).sum())
+        agree += int((order > 0).sum())
+    return agree, pairs
 
 
 def _verdict(low: float, high: float, p_value: float) -> str:

@@ -40,9 +40,9 @@ class Collapse:
       quality: S, mean squared distance to the master curve in units of the errors; about 1 if the
         collapse holds and the points are independent.
       x_c_error: Of x_c: by the bootstrap where there are samples, else from S -> S+1.
-      nu_error: Likewise of nu.
-      zeta_error: Likewise of zeta.
-      quality_error: S sqrt(2 / num_points), its spread if the points are independent.
+      nu_error: Standard error of nu.
+      zeta_error: Standard error of zeta.
+      quality_error: S sqrt(2 / num_points), its standard deviation if the points are independent.
       s_plus_one: How far S -> S+1 lets x_c, nu and zeta go to either side, [parameter 2].
       resampled: x_c, nu and zeta of every bootstrap sample; none without samples.
       num_points: Points that curves of other sizes enclose, which S is the mean over.

@@ -1,4 +1,4 @@
-"""Statistics over seeds: intervals and tests with honest small-sample coverage.
+"""Statistics over seeds: intervals and tests with honest small-sample coverage; rank correlation.
 
 In: one value per seed, seeds first, any further axes. Out: one result per position of those axes.
 Levels are a fixed design and are never resampled; only seeds are replicates. A percentile bootstrap
@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
-from scipy.special import stdtrit
 
 
 class SeedInterval(NamedTuple):
@@ -29,20 +28,6 @@ class SeedInterval(NamedTuple):
     high: Float[np.ndarray, "*axes"]
     sem: Float[np.ndarray, "*axes"]
     num_seeds: Int[np.ndarray, "*axes"]
-
-
-class DifferenceInterval(NamedTuple):
-    """Difference of two means with Welch's t-interval.
-
-    Attributes:
-      mean: Mean of the first group minus mean of the second.
-      low: Lower end; NaN where a group has fewer than two values.
-      high: Upper end; NaN where a group has fewer than two values.
-    """
-
-    mean: Float[np.ndarray, " feature"]
-    low: Float[np.ndarray, " feature"]
-    high: Float[np.ndarray, " feature"]
 
 
 def t_interval(values: Float[np.ndarray, "seed *axes"], *, ci_level: float = 0.95) -> SeedInterval:
@@ -75,27 +60,36 @@ def t_interval(values: Float[np.ndarray, "seed *axes"], *, ci_level: float = 0.9
     )
 
 
-def welch_interval(
-    a: Float[np.ndarray, "seed feature"],
-    b: Float[np.ndarray, "other_seed feature"],
-    *,
-    ci_level: float = 0.95,
-) -> DifferenceInterval:
-    """Difference of the means of two independent groups; NaN leaves a seed out.
+class BlockSd(NamedTuple):
+    """How much exponents differ over blocks.
 
-    References:
-      Welch, Biometrika 34 (1947).
+    Attributes:
+      sd: Standard deviation over blocks, of each seed.
+      range: Largest minus smallest, of each seed.
+      of_mean: Standard deviation over blocks of the means over seeds.
+      corrected: `of_mean` without what scatter between seeds adds to it; 0 where that is all there
+        is.
     """
-    of_a, of_b = t_interval(a), t_interval(b)
-    square_a, square_b = of_a.sem**2, of_b.sem**2
-    sem = np.sqrt(square_a + square_b)
-    spread = square_a**2 / np.maximum(of_a.num_seeds - 1, 1)
-    spread = spread + square_b**2 / np.maximum(of_b.num_seeds - 1, 1)
-    # Without any scatter the interval is a point, whatever the degrees of freedom.
-    freedom = np.divide(sem**4, spread, out=np.ones_like(sem), where=spread > 0)
-    half_width = stdtrit(freedom, 0.5 + ci_level / 2) * sem  # t quantile; stats.t is slow
-    mean = of_a.mean - of_b.mean
-    return DifferenceInterval(mean=mean, low=mean - half_width, high=mean + half_width)
+
+    sd: Float[np.ndarray, " seed"]
+    range: Float[np.ndarray, " seed"]
+    of_mean: float
+    corrected: float
+
+
+def block_sd(values: Float[np.ndarray, "seed block"]) -> BlockSd:
+    """How much at least two blocks differ; NaN where one has no exponent. House definition."""
+    num_seeds = len(values)
+    mean = values.mean(axis=0)
+    variance = mean.var(ddof=1)
+    if num_seeds < 2:
+        corrected = np.nan
+    else:
+        residual = values - values.mean(axis=1, keepdims=True) - mean + mean.mean()
+        scatter = np.sum(residual**2) / (num_seeds - 1) / (values.shape[1] - 1)
+        corrected = np.sqrt(np.maximum(variance - scatter / num_seeds, 0))
+    sd, range_ = values.std(axis=1, ddof=1), np.ptp(values, axis=1)
+    return BlockSd(sd, range_, float(np.sqrt(variance)), corrected)
 
 
 def mean_is_zero_p(values: Float[np.ndarray, "seed *axes"]) -> Float[np.ndarray, "*axes"]:
@@ -118,6 +112,35 @@ def mean_is_zero_p(values: Float[np.ndarray, "seed *axes"]) -> Float[np.ndarray,
     scaled = np.divide(np.abs(mean), sem, out=np.full_like(mean, np.inf), where=sem != 0)
     scaled = np.where((sem == 0) & (mean == 0), 0.0, scaled)
     return np.asarray(2 * stats.t.sf(scaled, _degrees_of_freedom(num_seeds)))
+
+
+def rank_correlation(
+    x: Float[np.ndarray, "*row cell"], y: Float[np.ndarray, "*row cell"]
+) -> Float[np.ndarray, "*row"]:
+    """Spearman's correlation of each row over the cells known in both; ties share their rank.
+
+    NaN with fewer than three such cells or if either is constant on them.
+
+    Args:
+      x: Any numbers; NaN where a cell is not known.
+      y: Any numbers; NaN where a cell is not known.
+
+    References:
+      Spearman, Am. J. Psychol. 15 (1904). SciPy's `spearmanr` takes one pair of rows at a time.
+    """
+    is_known = ~(np.isnan(x) | np.isnan(y))
+    num = is_known.sum(axis=-1)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        ranks = stats.rankdata(np.where(is_known, values, np.nan), axis=-1, nan_policy="omit")
+        return np.where(is_known, ranks - (num[..., None] + 1) / 2, 0)
+
+    x, y = centred(x), centred(y)
+    scale = np.asarray(np.sqrt(np.sum(x**2, axis=-1) * np.sum(y**2, axis=-1)))
+    is_defined = (scale > 0) & (num > 2)
+    return np.divide(
+        np.sum(x * y, axis=-1), scale, out=np.full(scale.shape, np.nan), where=is_defined
+    )
 
 
 def _as_seeds(values: np.ndarray) -> np.ndarray:

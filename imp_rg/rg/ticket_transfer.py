@@ -11,10 +11,9 @@ from itertools import permutations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 from imp_rg.config import require
-from imp_rg.rg.stats import SeedInterval, t_interval
+from imp_rg.rg.stats import SeedInterval, rank_correlation, t_interval
 
 MARGIN = 1.0
 """Points that a ticket which transfers may lose to the target's own ticket, at least."""
@@ -168,32 +167,18 @@ def mantel_test(
     found = np.concatenate(
         [rank_correlation(of_tasks(distance, some), loss.ravel()) for some in in_batches(orders)]
     )
-    if np.isnan(found[0]):
-        return math.nan, math.nan, math.nan
-    count = np.sum(np.nan_to_num(found) >= found[0] - _TIE)
-    return float(found[0]), float(count / len(orders)), 1 / len(orders)
+    smallest = math.nan if np.isnan(found[0]) else 1 / len(orders)
+    return float(found[0]), one_sided_p(found), smallest
 
 
-def rank_correlation(
-    x: Float[np.ndarray, "*row cell"], y: Float[np.ndarray, "*row cell"]
-) -> Float[np.ndarray, "*row"]:
-    """Spearman's correlation of each row over the cells known in both; ties share their rank.
+def one_sided_p(found: Float[np.ndarray, " sample"]) -> float:
+    """Share of correlations at least as large as the first, the actual one; NaN without it.
 
-    NaN with fewer than three such cells or if either is constant on them.
+    Those that are undefined count as 0. House definition.
     """
-    is_known = ~(np.isnan(x) | np.isnan(y))
-    num = is_known.sum(axis=-1)
-
-    def centred(values: np.ndarray) -> np.ndarray:
-        ranks = rankdata(np.where(is_known, values, np.nan), axis=-1, nan_policy="omit")
-        return np.where(is_known, ranks - (num[..., None] + 1) / 2, 0)
-
-    x, y = centred(x), centred(y)
-    scale = np.asarray(np.sqrt(np.sum(x**2, axis=-1) * np.sum(y**2, axis=-1)))
-    is_defined = (scale > 0) & (num > 2)
-    return np.divide(
-        np.sum(x * y, axis=-1), scale, out=np.full(scale.shape, np.nan), where=is_defined
-    )
+    if np.isnan(found[0]):
+        return math.nan
+    return float(np.mean(np.nan_to_num(found) >= found[0] - _TIE))
 
 
 def of_tasks(matrix: np.ndarray, tasks: np.ndarray) -> np.ndarray:

@@ -16,11 +16,11 @@ from jaxtyping import Float, Int, Shaped
 
 from imp_rg.rg.classes import average_tree, cut_classes
 from imp_rg.rg.distance import UNDEFINED, PairResult, compare_values, pooled_scatter
+from imp_rg.rg.estimate import Estimate, contrast
 from imp_rg.rg.matching import BlockMatch, match_blocks
 from imp_rg.rg.permutation import holm, smallest_p
 from imp_rg.rg.run_exponents import RunExponents as RunExponents
 from imp_rg.rg.run_exponents import check_runs, share_profiles
-from imp_rg.rg.stats import DifferenceInterval, welch_interval
 
 MIN_SEEDS = 4
 """Fewest seeds in each of two runs for a verdict: 3 against 3 cannot give p < 0.10."""
@@ -62,7 +62,7 @@ class Comparison:
       measures: Names of the measures, `sigma` first.
       matched_by: "block" or "profile" for each pair.
       distance: Root mean square over places of the difference of the means.
-      distance_se: The same with each difference in units of its standard error, pooled over runs;
+      distance_se: Distance with each difference in units of its standard error, pooled over runs;
         NaN for `param_share` (no scatter at density 1) and `mask_overlap`.
       p_value: Of the permutation test over seeds.
       p_smallest: The smallest value it could have taken with these seeds.
@@ -206,11 +206,11 @@ def _test_pair(
 
 def _intervals(
     a: np.ndarray | None, b: np.ndarray | None, match: BlockMatch, ci_level: float
-) -> list[DifferenceInterval]:
+) -> list[Estimate]:
     """One interval per place, or nothing where a run lacks the measure."""
     if a is None or b is None:
         return []
-    return [welch_interval(match.a(a), match.b(b), ci_level=ci_level)]
+    return [contrast(match.a(a), match.b(b), is_paired=False, ci_level=ci_level)]
 
 
 def _verdicts(rows: list[PairResult]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ def digest(flat: Mapping[str, np.ndarray]) -> str:
 
 
 def _own_process() -> ocp.options.MultiprocessingOptions:
-    """Of several processes each keeps its own folder, and none waits for the others."""
+    """Options by which each of several processes keeps its own folder and waits for no other."""
     if jax.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
     own = jax.process_index()

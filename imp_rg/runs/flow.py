@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from imp_rg.flow import FlowTrajectory
-from imp_rg.runs import tables
 from imp_rg.rg import Spectrum
+from imp_rg.runs import tables
 from imp_rg.types import Bool
 
 MaskReader = Callable[[int, int], Mapping[str, Bool[np.ndarray, "..."]]]

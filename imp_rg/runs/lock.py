@@ -1,9 +1,10 @@
 """One process at a time in a run folder."""
 
-import fcntl
 import os
 import weakref
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 _held: weakref.WeakValueDictionary[Path, "FolderLock"] = weakref.WeakValueDictionary()
 
@@ -11,6 +12,7 @@ _held: weakref.WeakValueDictionary[Path, "FolderLock"] = weakref.WeakValueDictio
 class FolderLock:
     """Keeps other processes out of a folder for as long as this object lives.
 
+    The folder itself is locked: no file of a lock is left in it.
     The system lets go of what a killed process held. File systems that know no locks give none.
     """
 
@@ -23,11 +25,11 @@ class FolderLock:
         descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
+            is_ours = lock_descriptor(descriptor, blocking=False)
         except OSError:
-            pass  # no locks on this file system
+            is_ours = True  # no locks on this file system
+        if not is_ours:
+            raise BlockingIOError(f"{path} is in use")
 
 
 def lock_folder(path: Path) -> FolderLock:

@@ -1,8 +1,9 @@
 """Runs of our own, read back from their tables.
 
-In: a run folder. Out: the flow that its CSVs hold.
+In: a run folder. Out: the `Flow` that its CSVs hold.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pandas as pd
 
 from imp_rg.blocks import REST, BlockPartition
 from imp_rg.flow import FlowPoint, FlowTrajectory
-from imp_rg.runs.files import read_csv, read_json
+from imp_rg.runs.flow import Flow, MaskReader
+from imp_rg.runs.folder import ticket_path
+from imp_rg.runs.run_tables import NEEDED, read_tables
+from imp_rg.runs.tickets import read_masks
 from imp_rg.types import POINTS
-
-NEEDED = ("config.json", "flow.csv", "null_flow.csv", "metrics.csv")
 
 
 def is_run_folder(path: Path) -> bool:
@@ -22,15 +24,15 @@ def is_run_folder(path: Path) -> bool:
     return path.is_dir() and (path / "config.json").is_file() and (path / "flow.csv").is_file()
 
 
-def read_run_folder(path: Path) -> tuple[FlowTrajectory, list[Any], dict[str, Any], pd.DataFrame]:
-    """Reads the tables of a run.
+def read_run_folder(path: Path) -> Flow:
+    """Reads the tables of a run, finished or not.
 
     Args:
       path: A run folder.
 
     Returns:
-      Flow, seeds, settings and metrics. The partition knows names and sizes of its blocks, not
-      their tensors: `block_of` is empty.
+      The flow. Its partition knows names and sizes of the blocks, not their tensors: `block_of` is
+      empty.
 
     Raises:
       ValueError: If a file is missing or unreadable, in one line.
@@ -38,13 +40,35 @@ def read_run_folder(path: Path) -> tuple[FlowTrajectory, list[Any], dict[str, An
     for name in NEEDED:
         if not (path / name).is_file():
             raise ValueError(f"{path}: must hold {name} to be read as a run of ours")
-    settings = read_json(path / "config.json")
-    flow, null_flow = read_csv(path / "flow.csv"), read_csv(path / "null_flow.csv")
+    tables = read_tables(path, is_finished=False)
     try:
-        trajectory, seeds = _trajectory(flow, null_flow)
+        trajectory, seeds = _trajectory(tables.flow, tables.null_flow)
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: flow.csv must be as a run writes it, got {error}") from error
-    return trajectory, seeds, settings, read_csv(path / "metrics.csv")
+    return Flow(
+        name=path.resolve().name,
+        seeds=tuple(seeds),
+        trajectory=trajectory,
+        settings=tables.config,
+        metrics=tables.metrics,
+        observables=tables.observables,
+        read_masks=_ticket_masks(path, seeds, len(trajectory.num_kept)),
+    )
+
+
+def _ticket_masks(path: Path, seeds: list[Any], num_levels: int) -> MaskReader | None:
+    """Reads masks of prunable tensors from tickets, if they are all there."""
+    tickets = [[ticket_path(path, seed, level) for level in range(num_levels)] for seed in seeds]
+    if not all(ticket.is_file() for row in tickets for ticket in row):
+        return None
+    last = read_masks(tickets[0][-1])
+    prunable = [name for name, mask in last.items() if not mask.all()]
+
+    def masks_of(seed: int, level: int) -> Mapping[str, np.ndarray]:
+        masks = read_masks(tickets[seed][level])
+        return {name: masks[name] for name in prunable}
+
+    return masks_of
 
 
 def _trajectory(flow: pd.DataFrame, null_flow: pd.DataFrame) -> tuple[FlowTrajectory, list[Any]]:

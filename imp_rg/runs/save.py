@@ -1,13 +1,20 @@
-"""A flow as a run folder: the files that a run of our own leaves, but for tickets and checkpoints.
+"""The one writer of run folders: of a run at work, level by level, and of a flow that was read.
 
-In: a `Flow`. Out: a folder that `imp_rg.report.write_report` draws.
+In: a `Flow`. Out: the CSVs of the contract in a folder that `imp_rg.report.write_report` draws.
 """
 
 from pathlib import Path
 
 from imp_rg.runs.files import write_csv, write_json
-from imp_rg.runs.folder import RunFolder, describe_environment
 from imp_rg.runs.flow import Flow
+from imp_rg.runs.folder import RunFolder, describe_environment
+
+
+def write_tables(folder: RunFolder, flow: Flow) -> None:
+    """Writes ``flow.csv``, ``null_flow.csv`` and ``metrics.csv``: all levels so far."""
+    write_csv(folder.table("flow"), flow.frame())
+    write_csv(folder.table("null_flow"), flow.null_frame())
+    write_csv(folder.table("metrics"), flow.metrics)
 
 
 def write_flow(
@@ -32,9 +39,7 @@ def write_flow(
     """
     spectrum = flow.spectrum_frame(ci_level=ci_level)
     folder = RunFolder(path, flow.settings | {"name": flow.name, "ci_level": ci_level}, fresh=fresh)
-    write_csv(folder.table("flow"), flow.frame())
-    write_csv(folder.table("null_flow"), flow.null_frame())
-    write_csv(folder.table("metrics"), flow.metrics)
+    write_tables(folder, flow)
     write_csv(folder.table("spectrum"), spectrum)
     if len(flow.observables):
         write_csv(folder.table("observables"), flow.observables)

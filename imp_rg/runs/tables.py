@@ -9,7 +9,9 @@ import pandas as pd
 from imp_rg.config import require
 from imp_rg.flow import FlowPoint, FlowTrajectory
 from imp_rg.imp.record import RunRecord
-from imp_rg.rg import Excess, Spectrum, excess, measure_spectrum
+from imp_rg.rg.estimate import Estimate
+from imp_rg.rg.nulls import excess
+from imp_rg.rg.spectrum import Spectrum, measure_spectrum
 
 QUANTITIES = ("magnitude_share", "param_share")
 DENOMINATORS = ("prunable", "blocks", "all")
@@ -104,6 +106,35 @@ def _status(
 def level_status(empty_layers: Sequence[str]) -> str:
     """Status of a level in ``metrics.csv``, by the layers that have no weight left."""
     return f"collapsed: {', '.join(empty_layers)}" if empty_layers else "ok"
+
+
+def unmeasured_metrics(
+    seeds: Sequence[Any],
+    density: Sequence[float] | np.ndarray,
+    collapsed: Sequence[list[list[str]]],
+) -> pd.DataFrame:
+    """``metrics.csv`` of a run whose accuracy nobody recorded: the status is all there is.
+
+    Args:
+      seeds: Names of the replicates.
+      density: Of each level.
+      collapsed: Layers without a weight left, by seed and level.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "seed": seed,
+                "level": level,
+                "density": density[level],
+                "train_loss": np.nan,
+                "test_metric": np.nan,
+                "steps": np.nan,
+                "status": level_status(empty[level]),
+            }
+            for seed, empty in zip(seeds, collapsed, strict=True)
+            for level in range(len(density))
+        ]
+    )
 
 
 def timing_frame(record: RunRecord, seeds: Sequence[int]) -> pd.DataFrame:
@@ -264,12 +295,10 @@ def _rows(
 
 
 def _null_columns(
-    nulls: dict[str, Spectrum], excesses: dict[str, Excess], estimator: str, i: int
+    nulls: dict[str, Spectrum], excesses: dict[str, Estimate], estimator: str, i: int
 ) -> dict[str, float]:
     columns = {}
     for name, null in nulls.items():
         columns[f"sigma_{name}"] = null.sigma[estimator][i]
-        columns[f"excess_{name}"] = excesses[name].mean[i]
-        columns[f"excess_{name}_low"] = excesses[name].ci_low[i]
-        columns[f"excess_{name}_high"] = excesses[name].ci_high[i]
+        columns |= Estimate(*(ends[i] for ends in excesses[name])).columns(f"excess_{name}")
     return columns

@@ -5,19 +5,22 @@ In: variables and masks of one seed and level. Out: a ticket (rewind variables) 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from imp_rg.config import require
-from imp_rg.runs.files import write_bytes
-from imp_rg.foreign.tensors import open_tensors
 from imp_rg.pytree import to_flat
+from imp_rg.runs.files import write_bytes
 from imp_rg.tickets.ticket import Ticket
 from imp_rg.types import Masks, Variables
+
+MASKS = "masks/"
+"""What the names of masks begin with."""
 
 
 def write_ticket(path: Path, rewind: Variables, masks: Masks, metadata: Mapping[str, str]) -> None:
@@ -69,16 +72,38 @@ def read_ticket(path: Path) -> Ticket:
       House definition.
     """
     trees: dict[str, Any] = {"params": {}, "batch_stats": {}, "masks": {}}
-    for name, values in open_tensors(path).items():
+    for name, values in _tensors(path):
         tree, *keys = name.split("/")
         rule = "must be a ticket, with tensors under params/, batch_stats/ and masks/ only"
         require(tree in trees and bool(keys), str(path), rule, name)
-        _put(trees[tree], keys, values.copy(), path)
+        _put(trees[tree], keys, values, path)
     require(bool(trees["params"]), str(path), "must be a ticket, with tensors under params/", [])
     try:
         return Ticket(Variables(trees["params"], trees["batch_stats"]), trees["masks"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_masks(path: Path) -> dict[str, np.ndarray]:
+    """The masks of a ticket by leaf path; its weights are not read.
+
+    Raises:
+      ValueError: In one line, if the file cannot be read.
+    """
+    return {name.removeprefix(MASKS): values for name, values in _tensors(path, prefix=MASKS)}
+
+
+def _tensors(path: Path, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Names and arrays of a safetensors file as they lie in it, one's own copies."""
+    require(path.is_file(), str(path), "must be a safetensors file", "it is not there")
+    try:
+        with safe_open(path, "numpy") as file:
+            for name in file.offset_keys():
+                if name.startswith(prefix):
+                    yield name, file.get_tensor(name)
+    except (SafetensorError, OSError, AttributeError, TypeError) as error:  # also of odd types
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: must be a readable safetensors file, got {reason}") from error
 
 
 def _put(node: dict[str, Any], keys: list[str], values: np.ndarray, path: Path) -> None:

@@ -125,7 +125,7 @@ def sigma_mismatch(
     Args:
       sigma_source: Exponents of the source's normal blocks B1, B2, ... on the last axis; axes
         before it (seeds, stages) are kept.
-      sigma_target: The same of the target's own ticket.
+      sigma_target: Exponents of the target's own ticket.
       block_map: Of the transformation.
 
     Returns:

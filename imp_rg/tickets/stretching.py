@@ -144,7 +144,7 @@ class NamedMap(NamedTuple):
     Attributes:
       source_depth: Of the source network.
       target_depth: Of the target network.
-      block_map: The same for all stages.
+      block_map: One map that serves all stages.
       is_counter_example: Whether the paper expects it to do worse than the default map.
     """
 

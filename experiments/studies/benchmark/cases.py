@@ -6,6 +6,7 @@ In: networks and sizes. Out: context managers that yield `Case` lists and clean 
 import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -27,9 +28,12 @@ from imp_rg.imp.train import make_optimizer, make_train_fn
 from imp_rg.models import IMAGENET_BLOCKS, RESNET_BLOCKS, Model, make_model, resnet_cifar
 from imp_rg.models.resnet_imagenet import STAGE_PLANES
 from imp_rg.pytree import num_kept, ones_masks
-from imp_rg.types import Batch, Params, TrainFn, is_accelerator
+from imp_rg.types import Batch, Keys, Masks, Params, TrainFn, Variables, is_accelerator
 
 Shapes = list[tuple[int, ...]]
+
+TrainInputs = tuple[Keys, Variables, Masks, Batch]
+"""What the seeds of a timed call start from."""
 
 PRUNE_FRACTION = 0.2
 
@@ -77,6 +81,38 @@ LEAF_SHAPES: dict[str, Shapes] = {
 """Prunable tensors of 1.0, 23 and 85 million weights."""
 
 
+def our_case(
+    part: str, setup: StepSetup, train_fn: TrainFn, execution: Execution, inputs: TrainInputs
+) -> Case:
+    """Steps of F by the library, of all seeds that the inputs hold. House definition."""
+    num = len(inputs[0])
+    is_mapped = execution.strategy == "vmap"
+    return Case(
+        part=part,
+        name=setup.name,
+        how=f"jax {execution.driver} {execution.strategy}",
+        num_seeds=num,
+        divisor=num * setup.num_steps,
+        program=f"vmap {num}" if is_mapped else execution.driver,
+        call=train_call(train_fn, execution.strategy, inputs),
+    )
+
+
+def torch_case(part: str, name: str, num_steps: int, how: str, seeds: TorchSeeds) -> Case:
+    """The same steps in PyTorch, of all seeds that were started. House definition."""
+    return Case(
+        part=part,
+        name=name,
+        how=f"torch{how}",
+        num_seeds=seeds.num_seeds,
+        divisor=seeds.num_seeds * num_steps,
+        program=None,
+        call=functools.partial(seeds.run, num_steps),
+        role="theirs",
+        memory=seeds.memory_gb,
+    )
+
+
 @contextlib.contextmanager
 def step_cases(setup: StepSetup, num_seeds: tuple[int, ...]) -> Iterator[list[Case]]:
     """Steps of F by driver, strategy and number of seeds, and in PyTorch where it is installed."""
@@ -86,22 +122,13 @@ def step_cases(setup: StepSetup, num_seeds: tuple[int, ...]) -> Iterator[list[Ca
     cases = []
     for driver, strategies in _executions(model).items():
         train_fn = refine_fn(setup, model, driver)
-        for strategy in strategies:
-            for num in num_seeds:
-                if strategy == "threads" and num == 1:
-                    continue  # one thread for one seed is the loop
-                is_ours = num > 1 and Execution(driver, strategy) == chosen
-                case = Case(
-                    part="steps",
-                    name=setup.name,
-                    how=f"jax {driver} {strategy}",
-                    num_seeds=num,
-                    divisor=num * setup.num_steps,
-                    program=f"vmap {num}" if strategy == "vmap" else driver,
-                    call=train_call(train_fn, strategy, inputs[num]),
-                    role="ours" if is_ours else None,
-                )
-                cases.append(case)
+        for strategy, num in itertools.product(strategies, num_seeds):
+            if strategy == "threads" and num == 1:
+                continue  # one thread for one seed is the loop
+            execution = Execution(driver, strategy)
+            case = our_case("steps", setup, train_fn, execution, inputs[num])
+            is_ours = num > 1 and execution == chosen
+            cases.append(case._replace(role="ours" if is_ours else None))
     with contextlib.ExitStack() as cleanup:
         yield cases + _torch_cases(setup, cleanup)
 
@@ -128,7 +155,7 @@ def refine_fn(setup: StepSetup, model: Model, driver: Driver) -> TrainFn:
     return jax.jit(train_fn) if driver == "scan" else train_fn
 
 
-def train_inputs(setup: StepSetup, model: Model, num_seeds: int) -> tuple:
+def train_inputs(setup: StepSetup, model: Model, num_seeds: int) -> TrainInputs:
     """Keys, equal random weights and full masks of all seeds, and random images.
 
     Drawn by NumPy: JAX would compile one program a shape, for longer than the steps take.
@@ -152,7 +179,7 @@ def train_inputs(setup: StepSetup, model: Model, num_seeds: int) -> tuple:
     return keys, *jax.device_put((variables, masks)), data
 
 
-def train_call(train_fn: TrainFn, strategy: Strategy, inputs: tuple) -> Callable[[], None]:
+def train_call(train_fn: TrainFn, strategy: Strategy, inputs: TrainInputs) -> Callable[[], None]:
     """F of all seeds as a function to time. House definition."""
 
     def train(replicate, key, variables, masks, data):
@@ -180,21 +207,10 @@ def _torch_cases(setup: StepSetup, cleanup: contextlib.ExitStack) -> list[Case]:
     layouts = {(1, cores)} if is_accelerator() else {(1, cores), (cores, 1)}
     cases = []
     for num_seeds, num_threads in sorted(layouts):
-        spec = torch_spec(setup, num_threads)
-        seeds = TorchSeeds(make_step, spec, num_seeds)
+        seeds = TorchSeeds(make_step, torch_spec(setup, num_threads), num_seeds)
         cleanup.callback(seeds.close)
-        case = Case(
-            part="steps",
-            name=setup.name,
-            how=f"torch, {num_seeds} x {num_threads} threads",
-            num_seeds=num_seeds,
-            divisor=num_seeds * setup.num_steps,
-            program=None,
-            call=functools.partial(seeds.run, setup.num_steps),
-            role="theirs",
-            memory=seeds.memory_gb,
-        )
-        cases.append(case)
+        how = f", {num_seeds} x {num_threads} threads"
+        cases.append(torch_case("steps", setup.name, setup.num_steps, how, seeds))
     return cases
 
 

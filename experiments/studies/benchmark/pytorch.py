@@ -41,6 +41,7 @@ class TorchSeeds:
     def __init__(self, make_step: MakeStep, spec: Any, num_seeds: int):
         """Starts the processes, each with a step of `spec`, and returns before they are ready."""
         context = multiprocessing.get_context("spawn")
+        self.num_seeds = num_seeds
         self._connections, self._processes = [], []
         self._is_ready, self._memory_gb = False, 0.0
         for seed in range(num_seeds):

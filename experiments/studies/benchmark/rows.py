@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from experiments.shell.cli import EXIT_INTERRUPTED, interrupted
+from experiments.shell.cli import stop_if_asked
 from experiments.studies.benchmark.pytorch import resident_peak_gb
 from imp_rg.imp.memory import peak_bytes
 
@@ -143,8 +143,7 @@ def _row(case: Case, record: list[tuple[float, float]], first: float | None, mem
 
 
 def _time(case: Case) -> tuple[float, float]:
-    if interrupted.is_set():
-        raise SystemExit(EXIT_INTERRUPTED)
+    stop_if_asked()
     wall, cpu = time.perf_counter(), time.process_time()
     elsewhere = case.call()
     return time.perf_counter() - wall, time.process_time() - cpu + (elsewhere or 0.0)

@@ -1,7 +1,6 @@
 """Training steps of the vision networks, timed beside PyTorch, and read against the roofline.
 
-In: networks at the batch sizes of the source studies. Out: cases to time, and of their rows three
-tables: throughput, what the roofs are made of, and what the roofs alone would predict.
+In: networks at the batch sizes of the source studies. Out: cases to time.
 """
 
 import contextlib
@@ -17,9 +16,10 @@ import numpy as np
 from experiments.studies.benchmark import roofline
 from experiments.studies.benchmark.cases import (
     StepSetup,
+    our_case,
     refine_fn,
+    torch_case,
     torch_spec,
-    train_call,
     train_inputs,
 )
 from experiments.studies.benchmark.pytorch import TorchSeeds, is_available
@@ -156,17 +156,8 @@ def _our_cases(setup: VisionSetup) -> list[Case]:
         inputs = train_inputs(setup, model, num)
         for driver, strategy in _executions(setup, num):
             is_chosen = driver == chosen.driver and (num == 1 or strategy == chosen.strategy)
-            case = Case(
-                part=PART,
-                name=setup.name,
-                how=f"jax {driver} {strategy}" + CHOSEN * is_chosen,
-                num_seeds=num,
-                divisor=num * setup.num_steps,
-                program=f"vmap {num}" if strategy == "vmap" else driver,
-                call=train_call(make_refine(driver), strategy, inputs),
-                role="ours",
-            )
-            cases.append(case)
+            case = our_case(PART, setup, make_refine(driver), Execution(driver, strategy), inputs)
+            cases.append(case._replace(how=case.how + CHOSEN * is_chosen, role="ours"))
     return cases
 
 
@@ -210,24 +201,12 @@ def _torch_cases(setup: VisionSetup, cleanup: contextlib.ExitStack, say) -> list
         seeds = TorchSeeds(make_step, spec, num_seeds)
         cleanup.callback(seeds.close)
         threads = "" if is_accelerator() else f", {num_seeds} x {spec.num_threads} threads"
-        started.append((f"torch {spec.variant}{threads}", seeds, num_seeds))
+        started.append((f" {spec.variant}{threads}", seeds))
     cases = []
-    for how, seeds, num_seeds in started:
+    for how, seeds in started:
         try:
             seeds.wait()
+            cases.append(torch_case(PART, setup.name, setup.num_steps, how, seeds))
         except RuntimeError as problem:
-            say(f"  {how} left out: {problem}")
-            continue
-        case = Case(
-            part=PART,
-            name=setup.name,
-            how=how,
-            num_seeds=num_seeds,
-            divisor=num_seeds * setup.num_steps,
-            program=None,
-            call=functools.partial(seeds.run, setup.num_steps),
-            role="theirs",
-            memory=seeds.memory_gb,
-        )
-        cases.append(case)
+            say(f"  torch{how} left out: {problem}")
     return cases

@@ -1,14 +1,13 @@
 """Settings of `experiments.elastic`: every flag with its default, and the presets."""
 
-import dataclasses
 from itertools import permutations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from experiments.shell.settings import RunSettings, aside, identity, narrowed, settings
 from experiments.trunk.config import Config as RunConfig
-from experiments.trunk.config import Device
 from imp_rg.config import PruneConfig, TrainConfig, require
 from imp_rg.models.resnet_cifar import GammaInit
 from imp_rg.published import CIFAR_DEPTHS
@@ -27,7 +26,7 @@ DEFAULT_MAPS = ("appending", "drop-last")
 
 
 class Route(NamedTuple):
-    """A way from one depth to another.
+    """How a ticket gets from one depth to another.
 
     Attributes:
       source_depth: Of the network whose ticket is taken.
@@ -45,8 +44,8 @@ class Route(NamedTuple):
         return f"{self.source_depth} to {self.target_depth}, {self.name}"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+@settings
+class Config(RunSettings):
     """Moves tickets between ResNets of different depth, and asks sigma which of them will do well.
 
     Attributes:
@@ -59,42 +58,30 @@ class Config:
       depths: At least two of 14, 20, 32, 44 and 56.
       width: Multiplies the channels of all layers.
       gamma_init: Initial batch-norm scales: one, or uniform on (0, 1).
-      seeds: Number of replicates.
-      levels: Last level of the source runs.
       sigma_levels: Last level of the flow that exponents are read from.
       densities: Of the source tickets that are moved; the nearest level of each is taken.
-      map: Further maps as SOURCE:TARGET:BLOCK_MAP, such as "14:20:0:0;1:1,2".
+      maps: Further maps as SOURCE:TARGET:BLOCK_MAP, such as "14:20:0:0;1:1,2".
       prune: How masks are made.
       train: How weights are trained and rewound.
-      ci_level: Coverage of the intervals.
-      device: Where to compute.
-      deterministic: Bit-equal reruns on GPU, slower.
-      out: Folder of the results; by default below runs/elastic.
-      fresh: Throw away what it holds.
     """
 
-    preset: Literal["smoke", "default", "cifar", "paper"] = "default"
+    preset: Literal["smoke", "default", "cifar", "paper"] = aside("default")
     dataset: str = "digits"
     data_dir: Path | None = None
     augment: Literal["default", "none", "flip_crop"] = "default"
     normalize: Literal["train", "imagenet"] = "train"
-    depths: tuple[int, ...] = (14, 20, 32)
+    depths: tuple[int, ...] = aside((14, 20, 32))
     width: float = 0.5
     gamma_init: GammaInit = "one"
-    seeds: int = 3
     levels: int = 26
-    sigma_levels: int = 15
-    densities: tuple[float, ...] = (0.018, 0.0115, 0.0074, 0.0047)
-    map: tuple[str, ...] = ()
+    sigma_levels: int = aside(15)
+    densities: tuple[float, ...] = aside((0.018, 0.0115, 0.0074, 0.0047))
+    maps: Annotated[tuple[str, ...], tyro.conf.arg(name="map")] = aside(())
     prune: tyro.conf.OmitArgPrefixes[PruneConfig] = PruneConfig()
     train: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig()
-    ci_level: float = 0.95
-    device: Device = "auto"
-    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    out: Path | None = None
-    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
     def __post_init__(self):
+        super().__post_init__()
         depths = self.depths
         rule = f"must be at least two different ones of {', '.join(map(str, CIFAR_DEPTHS))}"
         is_good = len(set(depths)) == len(depths) >= 2 and set(depths) <= set(CIFAR_DEPTHS)
@@ -105,13 +92,15 @@ class Config:
 
     def source_run(self, depth: int, folder: Path) -> RunConfig:
         """The run that makes the tickets of one depth."""
-        same = ("dataset", "data_dir", "augment", "normalize", "width", "gamma_init", "seeds")
-        same += ("levels", "prune", "train", "ci_level", "device", "deterministic", "fresh")
-        settings: dict[str, Any] = {name: getattr(self, name) for name in same}
-        return RunConfig(model=f"resnet{depth}", out=folder / f"depth{depth}", **settings)
+        out, model = folder / f"depth{depth}", f"resnet{depth}"
+        return narrowed(self, RunConfig, preset="default", model=model, out=out)
+
+    def shared_settings(self) -> dict[str, Any]:
+        """What all depths and trainings share; depths, densities and maps can be added later."""
+        return identity(self) | {"experiment": "elastic"}
 
     def routes(self) -> list[Route]:
-        """Every way between the depths, each map once; the first name of a map stays.
+        """Every pair of depths with every map, each map once; its first name stays.
 
         Raises:
           ValueError: If a map of the user's is not complete, or does not fit its depths.
@@ -121,7 +110,7 @@ class Config:
         for name, (source, target, block_map, _) in NAMED_MAPS.items():
             if {source, target} <= set(self.depths):
                 found.append(Route(source, target, name, block_map))
-        found += [self._own_route(text) for text in self.map]
+        found += [self._own_route(text) for text in self.maps]
         first = {(route.source_depth, route.target_depth, route.block_map): route
                  for route in reversed(found)}  # fmt: skip
         return [route for route in found if route in first.values()]

@@ -1,1 +1,1 @@
-"""The page of `experiments.error_law`."""
+"""The exponent of the error, Eq. 15: fits of runs and tables, and their page."""

@@ -1,8 +1,9 @@
 """The page of the critical exponents: one table as the paper's Table 7, ours beside it.
 
-In: the rows of exponents.csv and the figures. Out: ``report.html``, which needs no other file.
+In: a folder with exponents.csv, curves.csv and config.json. Out: figures and a `Page`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,133 +11,215 @@ import numpy as np
 import pandas as pd
 
 from imp_rg import published
-from imp_rg.report.figures import Figure
-from imp_rg.report.templates import Table, inline, render
-from imp_rg.report.words import MISSING, percent_text
+from imp_rg.plots.error_law import FittedCurve, error_collapse, error_curves
+from imp_rg.plots.style import save_figure
+from imp_rg.report.columns import Column, estimate, number, significant, tabulate
+from imp_rg.report.page import Page, Section
+from imp_rg.report.words import percent_text
+from imp_rg.rg import ErrorLaw
 from imp_rg.rg.error_law import GAMMA_BOUNDS, MIN_IN_WINDOW
-from imp_rg.runs.files import write_bytes
+from imp_rg.rg.estimate import MISSING, Estimate
+from imp_rg.runs.files import read_csv, read_json
 
 NOT_IDENTIFIED = "not identified"
 
-CAPTIONS = {
-    "errors": (
-        "Error against density",
-        "Markers: measured (faint: single seeds). Lines: the fitted law, dashed where gamma is not "
-        "identified. As the paper's Fig. 3.",
-    ),
-    "collapse": (
-        "Collapse",
-        "Error over e_np against density over p, in the paper's gauge: tasks with the same gamma "
-        "share one curve, which each leaves below its lower knee.",
-    ),
+CURVES = (
+    "Error against density. Markers: measured (faint: single seeds). Lines: the fitted law, dashed "
+    "where gamma is not identified. As the paper's Fig. 3."
+)
+COLLAPSE = (
+    "Error over e_np against density over p, in the paper's gauge: tasks with the same gamma share "
+    "one curve, which each leaves below its lower knee."
+)
+
+
+def make_page(folder: Path) -> Page:
+    """Draws the figures and makes the page of fits."""
+    table = read_exponents(folder)
+    figures = draw_figures(folder, table)
+    sections = [
+        Section(
+            title="Errors and laws",
+            figures=figures,
+            note=""
+            if len(figures) > 1
+            else "No collapse is drawn: it takes two tasks whose gamma is identified.",
+        ),
+        Section(
+            title="Gamma beside the paper's Table 7",
+            name="gamma",
+            table=gamma_table(table),
+            note="The law err(d) = e_np [(d² + q²) / (d² + p²)]^(γ/2) is the same curve for "
+            "(γ, p, q) and (−γ, q, p): the sign of gamma is a convention. The paper prints the "
+            "negative one, without intervals, for ResNet-50. A gamma is not identified if fewer "
+            f"than {MIN_IN_WINDOW} densities lie on the power law, between 3 p and q / 3, or if "
+            "its profile interval has no end between {} and {}.".format(*GAMMA_BOUNDS),
+        ),
+        parameter_section(folder, table),
+    ]
+    return Page(
+        title="Critical exponents of the error",
+        question="With which exponent does the error grow as weights are pruned, and do the data "
+        "determine it?",
+        answers=answers(table),
+        sections=sections,
+    )
+
+
+def read_exponents(folder: Path) -> pd.DataFrame:
+    """The fits, one row per curve."""
+    table = read_csv(folder / "exponents.csv")
+    # Where all are identified, the column of reasons is read as numbers that are missing.
+    return table.assign(why=table["why"].astype(object).fillna(""), task=table["task"].astype(str))
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows by column name."""
+    return table.to_dict("records")  # pyright: ignore[reportReturnType]
+
+
+def draw_figures(folder: Path, table: pd.DataFrame) -> list[tuple[Path, str]]:
+    """The curves with their laws and, if two are identified, their collapse; with captions."""
+    curves = _fitted_curves(folder, table)
+    figures = [(save_figure(error_curves(curves), folder / "figures", "errors"), CURVES)]
+    if table["identified"].sum() > 1:
+        collapse = save_figure(error_collapse(curves), folder / "figures", "collapse")
+        figures.append((collapse, COLLAPSE))
+    return figures
+
+
+def _fitted_curves(folder: Path, table: pd.DataFrame) -> list[FittedCurve]:
+    """Curves by position: two folders may hold tasks of one name."""
+    points, ci_level = read_csv(folder / "curves.csv"), _ci_level(folder)
+    ends = np.cumsum(table["num_seeds"] * table["num_densities"])
+    curves = []
+    for row, end in zip(records(table), ends, strict=True):
+        shape = row["num_seeds"], row["num_densities"]
+        rows = points.iloc[end - shape[0] * shape[1] : end]
+        density = rows["density"].to_numpy(float)[: shape[1]]
+        errors = rows["error"].to_numpy(float).reshape(shape)
+        curves.append(FittedCurve(row["task"], density, errors, _law(row, ci_level)))
+    return curves
+
+
+def _law(row: Mapping[str, Any], ci_level: float) -> ErrorLaw:
+    same = ("gamma", "p", "q", "e_np", "e_up", "num_in_window", "dispersion", "seed_dispersion")
+    return ErrorLaw(
+        **{name: row[name] for name in same},
+        gamma_ci=(row["gamma_low"], row["gamma_high"]),
+        ci_level=ci_level,
+        reasons=() if row["identified"] else tuple(row["why"].split("; ")),
+    )
+
+
+def _ci_level(folder: Path) -> float:
+    return read_json(folder / "config.json")["ci_level"]
+
+
+def answers(table: pd.DataFrame) -> list[str]:
+    """How many are identified, their values, and where the paper's lie if they are known."""
+    found = table[table["identified"]]
+    sentences = [f"Gamma is identified in {len(found)} of {len(table)} curves."]
+    for row in records(found):
+        side = published_side(row)
+        beside = f"; the paper's {row['published']:+.2f} lies {side} the interval" if side else ""
+        value = Estimate.of(row, "paper_gamma").text(2)
+        sentences.append(f"{row['task']}: gamma = {value} in the paper's gauge{beside}.")
+    return sentences
+
+
+def published_side(row: Mapping[str, Any]) -> str:
+    """Whether the paper's gamma lies within or outside our interval; empty if there is none."""
+    if not row["identified"] or np.isnan(row.get("published", np.nan)):
+        return ""
+    is_outside = Estimate.of(row, "paper_gamma").excludes(row["published"])
+    return "outside" if is_outside else "within"
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """Identified, or why not."""
+    return "identified" if row["identified"] else f"{NOT_IDENTIFIED}: {row['why']}"
+
+
+def gamma_column(name: str) -> Column:
+    """Gamma with its interval; in words where the data do not say."""
+    return lambda row: Estimate.of(row, name).text(2) if row["identified"] else NOT_IDENTIFIED
+
+
+SHOWN: dict[str, Column] = {
+    "task": "task",
+    "gamma": gamma_column("gamma"),
+    "paper's gauge": gamma_column("paper_gamma"),
+    "verdict": verdict,
 }
-"""Title and caption of each figure."""
+"""Columns on the terminal."""
 
 
-def write_page(
-    folder: Path, table: pd.DataFrame, figures: dict[str, Path], *, ci_level: float
-) -> Path:
-    """Writes ``report.html``; returns its path."""
-    rows: list[dict[str, Any]] = table.to_dict("records")  # pyright: ignore[reportAssignmentType]
-    ci = f"{100 * ci_level:g} %"
-    html = render(
-        "exponents.html.j2",
-        answers=[_answer(row) for row in rows],
-        figures=[Figure(name, *CAPTIONS[name], inline(svg)) for name, svg in figures.items()],
-        has_collapse="collapse" in figures,
-        gamma=_gamma_table(rows, ci),
-        parameters=parameter_table(rows),
-        fewest=MIN_IN_WINDOW,
-        bounds=GAMMA_BOUNDS,
-    )
-    write_bytes(folder / "report.html", html)
-    return folder / "report.html"
-
-
-def gamma_text(gamma: float, is_identified: bool) -> str:
-    """Signed, two decimals as in the paper; in words where the data do not say."""
-    return f"{gamma:+.2f}" if is_identified else NOT_IDENTIFIED
-
-
-def interval_text(low: float, high: float, is_identified: bool) -> str:
-    """[low, high], or a dash."""
-    return f"[{low:+.2f}, {high:+.2f}]" if is_identified else MISSING
-
-
-def published_gamma(dataset: str) -> published.PublishedRow | None:
-    """Row of Table 7 of a data set, whatever its spelling: cifar10 is CIFAR-10."""
-    rows = {plain_name(row.row): row for row in published.rows(7)}
-    return rows.get(plain_name(dataset).removesuffix("cropped"))
-
-
-def plain_name(name: str) -> str:
-    """Letters and digits of a name, in lower case: cifar10 of CIFAR-10."""
-    return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
-def _columns() -> list[str]:
-    return list(dict.fromkeys(label for row in published.rows(7) for label in row.labels))
-
-
-def _answer(row: dict[str, Any]) -> str:
-    if not row["identified"]:
-        return f"{row['task']}: gamma is not identified: {row['why']}."
-    interval = interval_text(row["gamma_low"], row["gamma_high"], True)
-    return (
-        f"{row['task']}: gamma = {row['gamma']:.2f} {interval}, "
-        f"{gamma_text(row['paper_gamma'], True)} in the paper's gauge; "
-        f"{row['num_in_window']} densities lie on the power law."
-    )
-
-
-def _gamma_table(rows: list[dict[str, Any]], ci: str) -> Table:
+def gamma_table(table: pd.DataFrame) -> pd.DataFrame:
     """Ours first, each beside its published row; then the published rows that have none of ours."""
-    table, used = [], set()
-    for row in rows:
-        found = published_gamma(row["dataset"])
-        used.add(found.row if found else None)
-        label = f"{row['task']} ({found.row})" if found else str(row["task"])
-        cells = []
-        for gauge in ("paper_gamma", "gamma"):
-            ends = row[f"{gauge}_low"], row[f"{gauge}_high"]
-            cells += [gamma_text(row[gauge], row["identified"])]
-            cells += [interval_text(*ends, row["identified"])]
-        table.append([label, *_published_cells(found), *cells])
-    for found in published.rows(7):
-        if found.row not in used:
-            table.append([found.row, *_published_cells(found), *[MISSING] * 4])
-    head = ["task", *(f"paper, {column}" for column in _columns())]
-    for gauge in ("paper's", "positive"):
-        head += [f"here, {gauge} gauge", f"{ci} interval"]
-    return Table(head, table)
+    labels = dict.fromkeys(label for row in published.rows(7) for label in row.labels)
+    rows: list[dict[str, Any]] = []
+    for row in records(table):
+        found = published.find(7, str(row["dataset"]))
+        rows.append({**row, "row": found.row if found else "", **(found.by_label if found else {})})
+    there = {row["row"] for row in rows}
+    rows += [{"row": row.row, **row.by_label} for row in published.rows(7) if row.row not in there]
+    columns: dict[str, Column] = {"task": _label}
+    columns |= {f"paper, {label}": _printed(label) for label in labels}
+    columns["here, paper's gauge"] = _ours(gamma_column("paper_gamma"))
+    columns["here, positive gauge"] = _ours(gamma_column("gamma"))
+    return tabulate(rows, columns | {"verdict": _ours(verdict)})
 
 
-def _published_cells(row: published.PublishedRow | None) -> list[str]:
-    by_label = row.by_label if row else {}
-    return [f"{by_label[c]:+.2f}" if c in by_label else MISSING for c in _columns()]
+def _label(row: Mapping[str, Any]) -> str:
+    if "task" not in row:
+        return row["row"]
+    return f"{row['task']} ({row['row']})" if row["row"] else row["task"]
 
 
-def parameter_table(rows: list[dict[str, Any]]) -> Table:
-    """Everything that was fitted, one row a task."""
-    head = ["task", "seeds", "densities", "on the power law", "p", "q", "e_np (%)", "e_up (%)"]
-    head += ["noise", "seeds / noise", "held out (points)"]
-    has_window = "eq1_gamma" in rows[0]
-    table = []
-    for row in rows:
-        is_counted = pd.notna(row["num_test"])
-        noise = row["dispersion"] if is_counted else np.sqrt(row["dispersion"])
-        known = [percent_text(row["p"]), percent_text(row["q"])]
-        known += [f"{row['e_np']:.3g}", f"{row['e_up']:.3g}"]
-        cells = [str(row[name]) for name in ("task", "num_seeds", "num_densities", "num_in_window")]
-        cells += known if row["identified"] else [MISSING] * 4
-        cells += [f"{noise:.2f} × binomial" if is_counted else f"{noise:.3f}"]
-        cells += [_or_missing(row["seed_dispersion"]), _or_missing(row["held_out_rms"])]
-        if has_window:
-            ends = interval_text(row["eq1_gamma_low"], row["eq1_gamma_high"], True)
-            cells.append(f"{row['eq1_gamma']:+.2f} {ends}")
-        table.append(cells)
-    return Table(head + (["gamma of Eq. 1"] if has_window else []), table)
+def _printed(label: str) -> Column:
+    return lambda row: f"{row[label]:+.2f}" if label in row else MISSING
 
 
-def _or_missing(value: float) -> str:
-    return MISSING if np.isnan(value) else f"{value:.2f}"
+def _ours(column: Any) -> Column:
+    return lambda row: column(row) if "task" in row else MISSING
+
+
+def parameter_section(folder: Path, table: pd.DataFrame) -> Section:
+    """Everything that was fitted, one row per curve."""
+    columns: dict[str, Column] = {
+        "task": "task",
+        "seeds": "num_seeds",
+        "densities": "num_densities",
+        "on the power law": "num_in_window",
+        "p": _if_identified(lambda row: percent_text(row["p"])),
+        "q": _if_identified(lambda row: percent_text(row["q"])),
+        "e_np (%)": _if_identified(significant("e_np", 3)),
+        "e_up (%)": _if_identified(significant("e_up", 3)),
+        "noise": _noise,
+        "seeds / noise": number("seed_dispersion", 2),
+        "held out (points)": number("held_out_rms", 2),
+    }
+    if "eq1_gamma" in table:
+        columns["gamma of Eq. 1"] = estimate("eq1_gamma", 2)
+    return Section(
+        title="All parameters (positive gauge)",
+        name="parameters",
+        table=tabulate(table, columns),
+        note=f"Intervals cover {100 * _ci_level(folder):g} %. e_np is the error unpruned; e_up "
+        "that at vanishing density, an extrapolation. Noise: standard deviation of the logarithm "
+        "of the error, or its variance over the binomial one where the number of test examples is "
+        "known. Seeds: variance of gamma between seeds over what the noise explains; above 1 it "
+        "widens the interval. Held out: error in points of every third density, predicted from "
+        "the others.",
+    )
+
+
+def _if_identified(column: Any) -> Column:
+    return lambda row: column(row) if row["identified"] else MISSING
+
+
+def _noise(row: Mapping[str, Any]) -> str:
+    if pd.notna(row["num_test"]):
+        return f"{row['dispersion']:.2f} × binomial"
+    return f"{np.sqrt(row['dispersion']):.3f}"

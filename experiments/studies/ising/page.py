@@ -1,161 +1,246 @@
 """The page of the Ising experiment: what was measured beside what is exact.
 
-In: the tables and configurations of a run folder, and the flow of an IMP run. Out: figures and
-``report.html``, which needs no other file.
+In: the run folder. Out: figures and a `Page`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from rich.console import Console
+import pandas as pd
 
-from experiments.studies.ising.cells import (
-    coupling_cells,
-    crossing_cells,
-    energy_cells,
-    estimate,
-    exponent_cells,
-    signed,
-    timing_cells,
-)
 from experiments.studies.ising.sampling import NUM_REPLICAS
 from imp_rg.plots import ising as plots
-from imp_rg.plots.style import Frame
-from imp_rg.report.figures import Figure, save_figures
-from imp_rg.report.templates import render
-from imp_rg.report.words import MISSING, environment_lines
+from imp_rg.plots.style import save_figure
+from imp_rg.report.columns import Column, number, signed, tabulate
+from imp_rg.report.page import Page, Section
+from imp_rg.rg.estimate import MISSING
 from imp_rg.rg.ising import CRITICAL_TEMPERATURE
-from imp_rg.runs.files import read_csv, read_json, write_bytes
-from imp_rg.runs.folder import RunFolder
+from imp_rg.runs.files import read_csv, read_json
+
+TABLES = ("exponents", "binder", "crossing", "energy", "couplings", "timing")
 
 CAPTIONS = {
-    "configurations": (
-        "Configurations under three blockings",
-        "Every 2 × 2 block becomes the spin of its majority. Below the critical temperature "
-        "blocking leads to order, above it to disorder; at it, pictures of all levels look alike. "
-        "The left column of the paper's Fig. 1.",
-    ),
-    "exponents": (
-        "Exponents by blocking and number of operators",
-        "With jack-knife standard errors. The first blocking is off in y_t: the Hamiltonian that "
-        "is simulated is not yet close to the fixed point. Later ones lose operators to the small "
-        "lattice.",
-    ),
-    "coupling_flow": (
-        "Flow of the renormalised couplings",
-        "Left: two of four couplings, one arrow a blocking; all paths begin at (1 / T, 0). Right: "
-        "the nearest-neighbour coupling by level. It grows below the critical temperature and dies "
-        "above it.",
-    ),
-    "rg_beside_imp": (
-        "RG and IMP side by side, as the paper's Fig. 1",
-        "Left: the Ising model at its critical temperature. Right: the IMP run. Each row shows "
-        "what the paper calls analogous; that the right column has a fixed point or exponents in "
-        "the sense of the left one is not shown.",
-    ),
+    "configurations": "Every 2 × 2 block becomes the spin of its majority. Below the critical "
+    "temperature blocking leads to order, above it to disorder; at it, images of all levels look "
+    "alike. The left column of the paper's Fig. 1.",
+    "exponents": "Exponents by blocking and number of operators, with jack-knife standard errors. "
+    "The first blocking is off in y_t: the Hamiltonian that is simulated is not yet close to the "
+    "fixed point. Later ones lose operators to the small lattice.",
+    "coupling_flow": "Left: two of four couplings, one arrow a blocking; all paths begin at "
+    "(1 / T, 0). Right: the nearest-neighbour coupling by level. It grows below the critical "
+    "temperature and dies above it.",
+    "rg_beside_imp": "As the paper's Fig. 1. Left: the Ising model at its critical temperature. "
+    "Right: the IMP run. Each row shows what the paper calls analogous; that the right column has "
+    "a fixed point or exponents in the sense of the left one is not shown.",
 }
-"""Title and caption of each figure."""
 
 
-class ImpRun(NamedTuple):
-    """What the right column of Fig. 1 shows of an IMP run.
+def make_page(folder: Path) -> Page:
+    """Draws the figures and makes the page."""
+    tables = {name: read_csv(folder / f"{name}.csv") for name in TABLES}
+    num_bins = read_json(folder / "config.json")["bins"] * NUM_REPLICAS
+    figures = _figures(folder, tables)
+    exponents = tables["exponents"].groupby("exponent", sort=False)
+    has_run = "rg_beside_imp" in figures
+    return Page(
+        title="Monte Carlo RG of the Ising model",
+        question="Does the machinery find exponents, critical point and energy where all of them "
+        "are known?",
+        answers=answers(tables),
+        sections=[
+            Section(title="Under three blockings", figures=[figures["configurations"]]),
+            Section(
+                title="Exponents",
+                text=[
+                    "Exact: y_t = 1 (Onsager), y_h = 15/8 (Yang). Measured: the largest eigenvalue "
+                    "of Swendsen's matrix, from correlations of operators before and after one "
+                    "blocking; y = log2 of it. The error is statistical (jack-knife over "
+                    f"{num_bins} bins) and does not hold what the truncation to few operators, few "
+                    "blockings and a finite lattice leaves out."
+                ],
+                figures=[figures["exponents"]],
+            ),
+            *(
+                Section(title=f"{name} by number of operators", table=exponent_table(rows))
+                for name, rows in exponents
+            ),
+            Section(
+                title="Critical temperature",
+                text=[
+                    f"Exact: T_c = 2 / ln(1 + √2) = {CRITICAL_TEMPERATURE:.6f} on the infinite "
+                    "lattice. Measured: where Binder's cumulants of two sizes cross; corrections "
+                    "to scaling are not fitted."
+                ],
+                table=tabulate(
+                    tables["crossing"],
+                    {
+                        "sizes": lambda row: f"{row['small_size']} and {row['large_size']}",
+                        "T_c": with_error("critical_temperature"),
+                        "deviation (%)": signed("deviation_percent"),
+                        "deviation (standard errors)": lambda row: finite_text(
+                            (row["critical_temperature"] - row["exact"]) / row["error"], 1
+                        ),
+                    },
+                ),
+            ),
+            Section(
+                title="Energy per spin",
+                text=["Exact: Kaufman's partition function of the same finite torus."],
+                table=tabulate(
+                    tables["energy"],
+                    {
+                        "update": "update",
+                        "T / T_c": _relative,
+                        "measured": with_error("energy"),
+                        "exact": number("exact", 6),
+                        "deviation (standard errors)": lambda row: finite_text(
+                            row["deviation_in_errors"], 1
+                        ),
+                    },
+                ),
+            ),
+            Section(
+                title="Flow of the couplings",
+                text=[
+                    "Measured: the couplings under which Callen's identity holds on the blocked "
+                    "configurations (Swendsen 1984), four operators. At level 0 they must be "
+                    "(1 / T, 0, 0, 0); what they are at other levels is not known exactly, and "
+                    f"depends on the truncation. {MISSING}: no finite couplings, the "
+                    "configurations are too ordered."
+                ],
+                figures=[figures["coupling_flow"]],
+                table=coupling_table(tables["couplings"]),
+            ),
+            Section(
+                title="RG and IMP",
+                figures=[figures["rg_beside_imp"]] if has_run else [],
+                note="" if has_run else "With --run RUN_FOLDER of an IMP run, the whole of the "
+                "paper's Fig. 1 is drawn here.",
+            ),
+            Section(
+                title="Where the time goes",
+                table=tabulate(
+                    tables["timing"],
+                    {
+                        "plan": "plan",
+                        "seconds": number("seconds", 1),
+                        "million spin updates": lambda row: f"{row['spin_updates'] / 1e6:.0f}",
+                        "spins per nanosecond": lambda row: (
+                            f"{row['spin_updates'] / row['seconds'] / 1e9:.4f}"
+                        ),
+                    },
+                ),
+            ),
+        ],
+    )  # fmt: skip
 
-    Attributes:
-      flow: Rows of the point `trained`.
-      metrics: Test metric by seed and level.
-    """
 
-    flow: Frame
-    metrics: Frame
-
-
-def read_flow(folder: Path) -> ImpRun:
-    """Reads a run folder of `experiments.imp_flow`.
-
-    Raises:
-      ValueError: If the folder holds no flow.
-    """
-    for name in ("flow.csv", "metrics.csv"):
-        if not (folder / name).exists():
-            raise ValueError(f"run: must be a run folder with {name}, got {folder}")
-    flow: Frame = read_csv(folder / "flow.csv")
-    return ImpRun(flow[flow["point"] == "trained"], read_csv(folder / "metrics.csv"))
-
-
-def write_page(folder: RunFolder, imp_run: ImpRun | None) -> None:
-    """Draws the figures and writes ``report.html``."""
-    exponents: Frame = read_csv(folder.table("exponents"))
-    page = render(
-        "ising.html.j2",
-        answers=answers(folder),
-        figures=_figures(folder, exponents, imp_run),
-        num_bins=read_json(folder.config)["bins"] * NUM_REPLICAS,
-        critical=CRITICAL_TEMPERATURE,
-        exponents={
-            name: exponent_cells(rows) for name, rows in exponents.groupby("exponent", sort=False)
-        },
-        crossing=crossing_cells(read_csv(folder.table("crossing"))),
-        energy=energy_cells(read_csv(folder.table("energy"))),
-        couplings=coupling_cells(read_csv(folder.table("couplings"))),
-        timing=timing_cells(read_csv(folder.table("timing"))),
-        missing=MISSING,
-        environment=environment_lines(read_json(folder.environment)),
-    )
-    write_bytes(folder.path / "report.html", page)
-
-
-def answers(folder: RunFolder) -> list[str]:
-    """The results in a sentence each."""
-    exponents: Frame = read_csv(folder.table("exponents"))
-    most = exponents[exponents["num_operators"] == 4]
+def answers(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Exponents, critical temperature and energy beside the exact ones."""
+    exponents = tables["exponents"]
     sentences = []
-    for name, rows in most.groupby("exponent", sort=False):
+    for name, rows in exponents[exponents["num_operators"] == 4].groupby("exponent", sort=False):
         values = "; ".join(
-            f"blocking {row.blocking}: {estimate(row.value, row.error)} "
-            f"({signed(row.deviation_percent, 2)} %)"
-            for row in rows.itertuples()
+            f"blocking {row['blocking']}: {_exponent(row)}" for row in rows.to_dict("records")
         )
         exact = rows["exact"].iloc[0]
         sentences.append(f"{name} with four operators, exactly {exact:g}. {values}.")
-    crossing: Frame = read_csv(folder.table("crossing"))
-    last = crossing.iloc[-1]
+    last = tables["crossing"].iloc[-1]
     sentences.append(
-        f"T_c from the crossing of {last.small_size:.0f} and {last.large_size:.0f}: "
-        f"{estimate(last.critical_temperature, last.error)}, exactly {last.exact:.5f} "
-        f"({signed(last.deviation_percent, 3)} %)."
+        f"T_c from the crossing of {last['small_size']:.0f} and {last['large_size']:.0f}: "
+        f"{error_text(last['critical_temperature'], last['error'])}, exactly {last['exact']:.5f} "
+        f"({finite_text(last['deviation_percent'], 3)} %)."
     )
-    worst = read_csv(folder.table("energy"))["deviation_in_errors"].abs().max()
+    worst = tables["energy"]["deviation_in_errors"].abs().max()
     sentences.append(f"Energy per spin: at most {worst:.1f} standard errors from the exact one.")
     return sentences
 
 
-def print_answers(folder: RunFolder, console: Console) -> None:
-    """The same on the terminal."""
-    for sentence in answers(folder):
-        console.print(sentence, highlight=False)
+def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Exponents of one sector by number of operators and blocking."""
+    columns: dict[str, Column] = {
+        "operators": lambda row: ("… " if row["count"] > 1 else "") + row["operator"],
+    }
+    records = [
+        {"count": count, "operator": of_count["last_operator"].iloc[0]}
+        | {f"blocking {row['blocking']}": _exponent(row) for row in of_count.to_dict("records")}
+        for count, of_count in rows.groupby("num_operators", sort=False)
+    ]
+    for blocking, part in rows.groupby("blocking"):
+        sizes = f"{part['fine_size'].iloc[0]} to {part['coarse_size'].iloc[0]}"
+        columns[f"blocking {blocking} ({sizes})"] = f"blocking {blocking}"
+    return tabulate(records, columns)
 
 
-def _figures(folder: RunFolder, exponents: Frame, imp_run: ImpRun | None) -> dict[str, Figure]:
-    """All figures by name."""
-    with np.load(folder.path / "configurations.npz") as file:
+def coupling_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Couplings by temperature and level."""
+    columns: dict[str, Column] = {
+        "T / T_c": _relative,
+        "level": "level",
+        "1 / T": lambda row: f"{1 / row['temperature']:.4f}",
+    }
+    columns |= {name: name for name in dict.fromkeys(table["operator"])}
+    records = [
+        {"temperature": temperature, "level": level}
+        | {
+            row["operator"]: error_text(row["coupling"], row["error"])
+            for row in part.to_dict("records")
+        }
+        for (temperature, level), part in table.groupby(["temperature", "level"])
+    ]
+    return tabulate(records, columns)
+
+
+def finite_text(value: float, digits: int) -> str:
+    """With sign; a dash where it is not finite."""
+    return f"{value:+.{digits}f}" if np.isfinite(value) else MISSING
+
+
+def error_text(value: float, error: float) -> str:
+    """0.9962(21): the standard error in units of the last two digits of the value."""
+    if not (np.isfinite(value) and np.isfinite(error) and error > 0):
+        return MISSING
+    digits = max(0, 1 - int(np.floor(np.log10(error))))
+    return f"{value:.{digits}f}({round(error * 10**digits)})"
+
+
+def with_error(name: str) -> Column:
+    """A column of values whose standard errors stand in the column error."""
+    return lambda row: error_text(row[name], row["error"])
+
+
+def _exponent(row: Mapping[Any, Any]) -> str:
+    deviation = finite_text(row["deviation_percent"], 2)
+    return f"{error_text(row['value'], row['error'])} ({deviation} %)"
+
+
+def _relative(row: Mapping[str, Any]) -> str:
+    return f"{row['temperature'] / CRITICAL_TEMPERATURE:.3f}"
+
+
+def _figures(folder: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[Path, str]]:
+    """All figures by name, with their captions."""
+    with np.load(folder / "configurations.npz") as file:
         relative = file["temperature"] / CRITICAL_TEMPERATURE
         levels = [file[f"level{n}"] for n in range(len(file.files) - 1)]
-    couplings = read_csv(folder.table("couplings"))
     drawn: dict[str, Any] = {
         "configurations": plots.configurations(levels, relative),
-        "exponents": plots.exponents(exponents),
-        "coupling_flow": plots.coupling_flow(couplings, CRITICAL_TEMPERATURE),
+        "exponents": plots.exponents(tables["exponents"]),
+        "coupling_flow": plots.coupling_flow(tables["couplings"], CRITICAL_TEMPERATURE),
     }
-    if imp_run is not None:
+    if (folder / "imp_flow.csv").exists():
         nearest = int(np.abs(relative - 1).argmin())
         drawn["rg_beside_imp"] = plots.rg_beside_imp(
             [spins[nearest] for spins in levels],
-            read_csv(folder.table("binder")),
-            couplings,
+            tables["binder"],
+            tables["couplings"],
             CRITICAL_TEMPERATURE,
-            imp_run.flow,
-            imp_run.metrics,
+            read_csv(folder / "imp_flow.csv"),
+            read_csv(folder / "imp_metrics.csv"),
         )
-    figures = save_figures(drawn, CAPTIONS, folder.path / "figures")
-    return {figure.name: figure for figure in figures}
+    return {
+        name: (save_figure(figure, folder / "figures", name), CAPTIONS[name])
+        for name, figure in drawn.items()
+    }

@@ -7,7 +7,6 @@ on how many cores run them.
 
 import dataclasses
 import functools
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.shell.cli import interrupted
-from experiments.shell.progress import SECONDS_BETWEEN_LINES, make_bars
+from experiments.shell.cli import stop_if_asked
+from experiments.shell.progress import Progress
 from imp_rg.imp.replicates import num_usable_cores
 from imp_rg.rg import ising
 
@@ -62,12 +61,12 @@ class Plan:
 
     @property
     def updates_per_bin(self) -> int:
-        """The same for one bin."""
+        """Spins offered an update in one bin."""
         sweeps = self.num_samples * self.sweeps_between
         return sweeps * len(self.temperatures) * self.size**2
 
 
-class Measured(NamedTuple):
+class PlanResult(NamedTuple):
     """Results of one plan.
 
     Attributes:
@@ -79,15 +78,16 @@ class Measured(NamedTuple):
     seconds: float
 
 
-def measure_all(plans: Sequence[Plan], *, seed: int, console: Console) -> dict[str, Measured]:
+def measure_all(plans: Sequence[Plan], *, seed: int, console: Console) -> dict[str, PlanResult]:
     """Runs all plans, one after another, replicas at the same time.
 
     Raises:
       KeyboardInterrupt: After Ctrl-C, at the end of a bin.
     """
     keys = jax.random.split(jax.random.key(seed), len(plans))
-    measured = {}
-    with _WorkProgress(sum(p.num_updates for p in plans) * NUM_REPLICAS, console) as progress:
+    results = {}
+    total = sum(plan.num_updates for plan in plans) * NUM_REPLICAS
+    with Progress(console, total=total) as progress:
         for plan, key in zip(plans, keys, strict=True):
             began = time.monotonic()
             run = functools.partial(_run_replica, plan, _compile(plan), progress)
@@ -95,8 +95,8 @@ def measure_all(plans: Sequence[Plan], *, seed: int, console: Console) -> dict[s
             with ThreadPoolExecutor(min(NUM_REPLICAS, num_usable_cores())) as pool:
                 bins = [b for replica in pool.map(run, replica_keys) for b in replica]
             joined = jax.tree.map(lambda *parts: np.concatenate(parts), *bins)
-            measured[plan.name] = Measured(joined, time.monotonic() - began)
-    return measured
+            results[plan.name] = PlanResult(joined, time.monotonic() - began)
+    return results
 
 
 def _compile(plan: Plan) -> Callable[..., Any]:
@@ -117,48 +117,16 @@ def _compile(plan: Plan) -> Callable[..., Any]:
 
 
 def _run_replica(
-    plan: Plan, sample: Callable[..., Any], progress: "_WorkProgress", key: jax.Array
+    plan: Plan, sample: Callable[..., Any], progress: Progress, key: jax.Array
 ) -> list[Any]:
     """Bins of one replica."""
     spins = jnp.ones((len(plan.temperatures), plan.size, plan.size), jnp.int8)
     coupling = 1 / jnp.array(plan.temperatures, jnp.float32)
     bins = []
     for index, bin_key in enumerate(jax.random.split(key, plan.warm_up + plan.num_bins)):
-        if interrupted.is_set():
-            raise KeyboardInterrupt
+        stop_if_asked()
         spins, observed = sample(bin_key, spins, coupling)
         if index >= plan.warm_up:
             bins.append(plan.reduce(jax.tree.map(np.asarray, observed)))
-        progress.advance(plan.name, plan.updates_per_bin)
+        progress.advance(plan.updates_per_bin, plan.name)
     return bins
-
-
-class _WorkProgress:
-    """Spin updates done of those planned, with the time left; used from several threads."""
-
-    def __init__(self, total: int, console: Console):
-        self._total, self._console, self._done = total, console, 0
-        self._lock = threading.Lock()
-        self._began = self._last_line = time.monotonic()
-        self._bars = make_bars(console)
-        self._task = self._bars.add_task("compiling", total=total)
-
-    def __enter__(self) -> "_WorkProgress":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bars.stop()
-
-    def advance(self, text: str, num_updates: int) -> None:
-        """Counts work done."""
-        with self._lock:
-            self._done += num_updates
-            self._bars.update(self._task, completed=self._done, description=text)
-            now = time.monotonic()
-            if self._console.is_terminal or now - self._last_line < SECONDS_BETWEEN_LINES:
-                return
-            self._last_line = now
-            left = (now - self._began) / self._done * (self._total - self._done)
-            share = f"{100 * self._done / self._total:.0f} %"
-            self._console.print(f"{text} · {share} · {left:.0f} s left", highlight=False)

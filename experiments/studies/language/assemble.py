@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.shell.progress import LevelProgress
-from experiments.studies.language.config import OMITTED, Config
+from experiments.shell.settings import identity
+from experiments.studies.language.config import Config
 from experiments.trunk.assemble import Setup
+from experiments.trunk.progress import LevelProgress
 from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.config import require
 from imp_rg.data.text import TextData, TextSplit, load_text
 from imp_rg.data.text.batches import TextBatch, padding_waste
-from imp_rg.data.text.tokenise import load_tokenizer
+from imp_rg.data.text.tokenize import load_tokenizer
 from imp_rg.foreign.bert_variables import (
     LoadedBert,
     find_checkpoint,
@@ -137,9 +138,9 @@ def _make_scheme(
 
 
 def _make_train_fn(apply_fn, text: TextData, train: FinetuneConfig, **settings) -> TrainFn:
-    draw_fn = None if text.masking is None else make_mask_fn(text.masking)
+    sample_fn = None if text.masking is None else make_mask_fn(text.masking)
     loss_fn = LOSSES[text.task.kind]
-    return make_finetune_fn(apply_fn, loss_fn, config=train, draw_fn=draw_fn, **settings)
+    return make_finetune_fn(apply_fn, loss_fn, config=train, sample_fn=sample_fn, **settings)
 
 
 def input_widths(text: TextData, train: FinetuneConfig) -> tuple[int, ...]:
@@ -260,10 +261,8 @@ def resolved_settings(config: Config, text: TextData, setup: Setup) -> dict[str,
     Left out: where run and texts lie (digests say what they hold), how the run is started, which
     files it keeps, and other tasks.
     """
-    flat = dataclasses.asdict(config)
-    train = dataclasses.asdict(config.train_config(text.task))
-    flat |= flat.pop("prune") | train
-    for name in (*OMITTED, "source", "data_dir", "train", "span"):
+    flat = identity(config) | dataclasses.asdict(config.train_config(text.task))
+    for name in ("source", "data_dir", "span"):
         del flat[name]
     return flat | {
         "dataset": text.task.name,

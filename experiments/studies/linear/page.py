@@ -1,128 +1,323 @@
 """The page of the linear flow: question, answer, figures, tables, limits.
 
-In: a `LinearResult`. Out: ``report.html``, which needs no other file, and ``figures``.
+In: the folder of a result. Out: figures and a `Page`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.studies.linear.words import (
-    TRAINED,
-    LinearResult,
-    answers,
-    caveats,
-    distinct,
-    eigenvalue_text,
-    ends_text,
-)
-from imp_rg.plots.linear import FittedFlow, linear_plane, linear_prediction
-from imp_rg.report.figures import save_figures
-from imp_rg.report.templates import Table, render
-from imp_rg.report.words import block_list, decimal_text, environment_lines, number_text
-from imp_rg.runs.files import write_bytes
+import pandas as pd
+
+from experiments.studies.linear.findings import TRAINED, read_fit
+from imp_rg.plots.linear import linear_plane, linear_prediction
+from imp_rg.plots.style import save_figure
+from imp_rg.report.columns import number, signed, tabulate
+from imp_rg.report.page import Page, Section
+from imp_rg.report.words import block_list, count_text
+from imp_rg.rg.estimate import Estimate
+from imp_rg.rg.linear import MAX_CONDITION, MIN_PER_PARAMETER, RIDGES
+from imp_rg.runs.files import read_csv, read_json
+
+FEW_SEEDS = 5
 
 CAPTIONS = {
-    "plane": (
-        "The flow in log-ratio coordinates",
-        "Grey: the fitted vector field dz/dl = b + G z. Blue: the seeds, level by level from the "
-        "dense network (square). Dashed: the linear flow from each seed's level 0, fitted to all "
-        "seeds. A fixed point farther off than the visited range is not drawn.",
-    ),
-    "prediction": (
-        "Prediction beside the seeds",
-        "Share of each group against RG time. Dashed: linear flow from level 0; dotted: the same "
-        "with G = 0. Both are fitted to all seeds; the errors in the table are those of left-out "
-        "seeds.",
-    ),
+    "plane": "The flow in log-ratio coordinates. Grey: the fitted vector field dz/dl = b + G z. "
+    "Blue: the seeds, level by level from the dense network (square). Dashed: the linear flow from "
+    "each seed's level 0, fitted to all seeds. A fixed point farther off than the visited range is "
+    "not drawn.",
+    "prediction": "Share of each group against RG time. Dashed: linear flow from level 0; dotted: "
+    "with G = 0. Both are fitted to all seeds; the errors in the table are those of left-out "
+    "seeds.",
 }
 
+BESIDE_NULL = {
+    "no null": "The run has no null: whether learning makes these cross terms is open.",
+    "unknown": "no interval tells the two apart.",
+    "as": "all intervals overlap: no effect of learning on the cross terms is shown.",
+    "apart": "not all intervals overlap.",
+}
 
-def lead_tables(result: LinearResult) -> dict[str, Table]:
-    """Eigenvalues, fixed point and errors; the run first, then its nulls."""
-    ci = f"{100 * result.ci_level:g} %"
+FLOW_NOTE = (
+    "dz/dl = b + G z: z are log-ratio coordinates of the shares of the surviving magnitude, "
+    "l = −ln density. An eigenvalue of G is the exponent with which a deviation from the fixed "
+    "point grows (above zero) or fades (below) under pruning; a pair with an imaginary part turns. "
+    "G = 0 is the diagonal model behind the exponents of single blocks. Errors are those of "
+    "left-out seeds, with one seed of the fit itself. Nulls prune without learning in between."
+)
+
+
+def make_page(folder: Path) -> Page:
+    """Draws the figures and makes the page."""
+    table, found = read_csv(folder / "linear.csv"), read_json(folder / "findings.json")
+    ci = f"{100 * read_json(folder / 'config.json')['ci_level']:g} %"
+    trained = table[table["source"] == TRAINED]
+    leads = lead_tables(folder)
+    members = [{"group": g, "blocks": block_list(names)} for g, names in found["members"].items()]
+    return Page(
+        title=f"Linear flow of {found['name']}",
+        question="How does every part of the network drive every other one as weights are pruned, "
+        "and do the data determine it?",
+        answers=answers(table, found),
+        sections=[
+            Section(title="The flow", figures=_figures(folder)),
+            *(
+                Section(title=title, table=lead, note=note)
+                for (title, lead), note in zip(leads.items(), ("", "", FLOW_NOTE), strict=True)
+            ),
+            Section(
+                title="b and G",
+                table=coupling_table(trained),
+                note=f"{ci} intervals, entry by entry. A coordinate contrasts the geometric mean "
+                "of the groups so far with the next group.",
+            ),
+            Section(
+                title="G between groups",
+                table=group_coupling_table(trained),
+                note="What the log-ratio of the column's group adds to the exponent of the row's "
+                "group; rows sum to zero.",
+            ),
+            Section(
+                title="What limits this result",
+                items=[*limits(found, scalars(table, TRAINED))],
+                name="limits",
+            ),
+            Section(
+                title="Groups",
+                table=tabulate(members, {"group": "group", "blocks": "blocks"}),
+                note="Every fitted number stands in linear.csv.",
+            ),
+        ],
+    )
+
+
+def _figures(folder: Path) -> list[tuple[Path, str]]:
+    fitted = read_fit(folder)
+    drawn = {"prediction": linear_prediction(fitted)}
+    if len(fitted.groups) == 3:
+        drawn = {"plane": linear_plane(fitted), **drawn}
+    return [
+        (save_figure(figure, folder / "figures", name), CAPTIONS[name])
+        for name, figure in drawn.items()
+    ]
+
+
+def lead_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Eigenvalues, fixed point and errors as text; the run first, then its nulls."""
+    table, shares = read_csv(folder / "linear.csv"), read_csv(folder / "shares.csv")
+    ci = f"{100 * read_json(folder / 'config.json')['ci_level']:g} %"
+    sources = list(dict.fromkeys(table["source"]))
+    values = [
+        {"flow": _source(source), **value}
+        for source in sources
+        for value in eigenvalues(table, source)
+    ]
+    errors = [{"flow": _source(source), **scalars(table, source)} for source in sources]
     return {
-        "Eigenvalues of G": _eigenvalue_table(result, ci),
-        "Drift and fixed point of the trained weights": _group_table(result.trained),
-        "Prediction error (root mean square, log-ratio coordinates)": _error_table(result),
+        "Eigenvalues of G": tabulate(
+            values,
+            {
+                "flow": "flow",
+                "eigenvalue": "text",
+                f"{ci} interval of the real part": lambda row: row["real"].ends(2),
+            },
+        ),
+        "Drift and fixed point of the trained weights": tabulate(
+            _group_rows(table[table["source"] == TRAINED], shares),
+            {
+                "group": "group",
+                "b (drift at equal shares)": signed("drift"),
+                "share, dense": number("first"),
+                "share, last level": number("last"),
+                "visited": lambda row: f"{row['low']:.3f} to {row['high']:.3f}",
+                "fixed point": number("fixed_point"),
+            },
+        ),
+        "Prediction error (root mean square, log-ratio coordinates)": tabulate(
+            errors,
+            {
+                "flow": "flow",
+                "one level": number("one_step", 4),
+                "one level, G = 0": number("one_step_diagonal", 4),
+                "all from level 0": number("multi_step", 4),
+                "all from level 0, G = 0": number("multi_step_diagonal", 4),
+                "condition": number("condition", 0),
+                "verdict": lambda row: "identified" if row["identified"] else "not identified",
+            },
+        ),
     }
 
 
-def write_page(folder: Path, result: LinearResult, environment: Mapping[str, Any]) -> Path:
-    """Draws the figures and writes ``report.html``; returns its path."""
-    drawn = {"prediction": linear_prediction(result.trained)}
-    if len(result.trained.groups) == 3:
-        drawn = {"plane": linear_plane(result.trained), **drawn}
-    html = render(
-        "linear.html.j2",
-        name=result.name,
-        answers=answers(result),
-        figures=save_figures(drawn, CAPTIONS, folder / "figures"),
-        tables=lead_tables(result),
-        coupling=_coupling_table(result.trained),
-        in_groups=_in_groups_table(result.trained.law.G_blocks, result.trained.groups),
-        members={group: block_list(blocks) for group, blocks in result.members.items()},
-        caveats=caveats(result),
-        environment=environment_lines(environment),
-        ci=f"{100 * result.ci_level:g} %",
+def _group_rows(trained: pd.DataFrame, shares: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    mean = shares.groupby(["group", "level"], sort=False)["share"].mean()
+    for group in dict.fromkeys(shares["group"]):
+        of_group = trained[trained["of"] == group].set_index("quantity")
+        yield {
+            "group": group,
+            "drift": of_group["value"]["b_group"],
+            "first": mean[group].iloc[0],
+            "last": mean[group].iloc[-1],
+            "low": of_group["low"]["visited"],
+            "high": of_group["high"]["visited"],
+            "fixed_point": of_group["value"]["fixed_point"],
+        }
+
+
+def eigenvalues(table: pd.DataFrame, source: str) -> Iterator[dict[str, Any]]:
+    """Eigenvalues, one of each conjugate pair: real (an `Estimate`) and text."""
+    of_source = table[table["source"] == source]
+    real, imag = (
+        of_source[of_source["quantity"] == f"eigenvalue_{part}"].to_dict("records")
+        for part in ("real", "imag")
     )
-    write_bytes(folder / "report.html", html)
-    return folder / "report.html"
+    for re, im in zip(real, imag, strict=True):
+        # Zero where rounding made it.
+        is_real = abs(im["value"]) <= 1e-9 * max(1.0, abs(complex(re["value"], im["value"])))
+        if is_real or im["value"] > 0:
+            turn = "" if is_real else f" ± {im['value']:.2f}i"
+            estimate = Estimate(re["value"], re["low"], re["high"])
+            yield {"real": estimate, "text": f"{re['value']:+.2f}{turn}"}
 
 
-def _eigenvalue_table(result: LinearResult, ci: str) -> Table:
-    rows = []
-    for name, fitted in result.fits.items():
-        law = fitted.law
-        for number, k in enumerate(distinct(law)):
-            cells = [eigenvalue_text(law.eigenvalues[k]), ends_text(law.eigenvalues_ci[k])]
-            rows.append(["" if number else _source(name), *cells])
-    return Table(["flow", "eigenvalue", f"{ci} interval of the real part"], rows)
+def scalars(table: pd.DataFrame, source: str) -> dict[str, float]:
+    """Numbers of a fit that are of no group and no coordinate."""
+    of_source = table[(table["source"] == source) & table["of"].isna()]
+    return dict(zip(of_source["quantity"], of_source["value"], strict=True))
 
 
-def _group_table(fitted: FittedFlow) -> Table:
+def coupling_table(trained: pd.DataFrame) -> pd.DataFrame:
+    """Drift b and coupling G by coordinate, with intervals."""
+    rows = trained[trained["quantity"].isin(["b", "G"])]
+    return _matrix(rows.assign(on=rows["on"].map(lambda on: "b" if pd.isna(on) else f"G on {on}")),
+                   lambda row: Estimate(row["value"], row["low"], row["high"]).text(2))  # fmt: skip
+
+
+def group_coupling_table(trained: pd.DataFrame) -> pd.DataFrame:
+    """G between groups."""
+    rows = trained[trained["quantity"] == "G_group"]
+    return _matrix(rows.assign(on="from " + rows["on"]), signed("value"))
+
+
+def _matrix(entries: pd.DataFrame, text: Any) -> pd.DataFrame:
+    """One row per `of`, one column per `on`."""
     rows = [
-        [
-            group,
-            number_text(fitted.law.b_blocks[i]),
-            decimal_text(fitted.shares[:, 0, i].mean(), 3),
-            decimal_text(fitted.shares[:, -1, i].mean(), 3),
-            f"{fitted.shares[..., i].min():.3f} to {fitted.shares[..., i].max():.3f}",
-            decimal_text(fitted.law.fixed_point[i], 3),
+        {"of": of, **{row["on"]: text(row) for row in of_row.to_dict("records")}}
+        for of, of_row in entries.groupby("of", sort=False)
+    ]
+    return pd.DataFrame(rows).rename(columns={"of": "rate of"})
+
+
+def answers(table: pd.DataFrame, found: Mapping[str, Any]) -> list[str]:
+    """Whether the data determine b and G, and what follows; exponents only where they do."""
+    fit = scalars(table, TRAINED)
+    prediction, misfit = _prediction_sentence(fit, found), _misfit_sentence(found["misfit"])
+    if found["reasons"]:
+        return [
+            f"b and G are not identified: {'; '.join(found['reasons'])}. The numbers below "
+            "describe these seeds; they are no exponents.",
+            prediction,
+            misfit,
         ]
-        for i, group in enumerate(fitted.groups)
+    values = "; ".join(
+        f"{value['text']} {value['real'].ends(2)}" for value in eigenvalues(table, TRAINED)
+    )
+    fixed = table[(table["source"] == TRAINED) & (table["quantity"] == "fixed_point")]
+    shares = ", ".join(f"{row['of']} {row['value']:.3f}" for row in fixed.to_dict("records"))
+    where = f"outside the visited range of {', '.join(found['outside'])}"
+    fixed_point = (
+        "No fixed point is given: G has no inverse that the data determine."
+        if fixed["value"].isna().any()
+        else f"Shares that would not flow: {shares}. This fixed point is {found['stability']} and "
+        f"lies {where if found['outside'] else 'within the visited ranges'}."
+    )
+    return [
+        f"b and G are identified: {count_text(int(fit['num_transitions']), 'transition')} of "
+        f"{count_text(found['num_complete'], 'seed')} for {fit['num_parameters']:.0f} parameters, "
+        f"condition number {fit['condition']:.0f}.",
+        prediction,
+        misfit,
+        f"Eigenvalues of G, with intervals of the real parts: {values}. {fixed_point}",
+        _null_sentence(table, found),
     ]
-    head = ["group", "b (drift at equal shares)", "share, dense", "share, last level", "visited"]
-    return Table([*head, "fixed point"], rows)
 
 
-def _error_table(result: LinearResult) -> Table:
-    rows = []
-    for name, fitted in result.fits.items():
-        law = fitted.law
-        errors = law.one_step, law.one_step_diagonal, law.multi_step, law.multi_step_diagonal
-        cells = [decimal_text(error, 4) for error in errors]
-        verdict = "identified" if law.identified else "not identified"
-        rows.append([_source(name), *cells, f"{law.condition:.0f}", verdict])
-    head = ["flow", "one level", "G = 0", "all from level 0", "G = 0", "condition", "verdict"]
-    return Table(head, rows)
+def _prediction_sentence(fit: Mapping[str, float], found: Mapping[str, Any]) -> str:
+    is_one = found["num_complete"] == 1
+    verdict = "help" if found["cross_terms_help"] else "do not help"
+    return (
+        f"{'The one seed is met, not' if is_one else 'A left-out seed is'} predicted one level "
+        f"ahead to {fit['one_step']:.3f} (root mean square, log-ratio coordinates), with G = 0 to "
+        f"{fit['one_step_diagonal']:.3f}{'' if is_one else f': cross terms {verdict}'}."
+    )
 
 
-def _coupling_table(fitted: FittedFlow) -> Table:
-    law, names = fitted.law, fitted.coordinates
-    rows = []
-    for i, name in enumerate(names):
-        entries = [(law.b[i], law.b_ci[i])]
-        entries += list(zip(law.G[i], law.G_ci[i], strict=True))
-        rows.append([name, *(f"{value:+.2f} {ends_text(ends)}" for value, ends in entries)])
-    return Table(["rate of", "b", *(f"G on {name}" for name in names)], rows)
+def _misfit_sentence(misfit: Mapping[str, Any] | None) -> str:
+    if misfit is None:
+        return "One seed does not tell scatter from a misfit of the law."
+    verdict = "a constant G is not the whole flow" if misfit["is_misfit"] else "no misfit is seen"
+    return (
+        "From the dense level on, the fitted flow misses the mean of the seeds most at level "
+        f"{misfit['level']}, by {misfit['missed']:.3f}, where that mean has a standard error of "
+        f"{misfit['error']:.3f}: {verdict}."
+    )
 
 
-def _in_groups_table(coupling: Any, groups: tuple[str, ...]) -> Table:
-    rows = [
-        [group, *map(number_text, values)] for group, values in zip(groups, coupling, strict=True)
-    ]
-    return Table(["rate of", *(f"from {group}" for group in groups)], rows)
+def _null_sentence(table: pd.DataFrame, found: Mapping[str, Any]) -> str:
+    null, verdict = found["null"], BESIDE_NULL[found["beside_null"]]
+    if null is None:
+        return verdict
+    values = ", ".join(value["text"] for value in eigenvalues(table, null))
+    return f"The {null} null, pruning without learning, has eigenvalues {values}; {verdict}"
+
+
+def limits(found: Mapping[str, Any], fit: Mapping[str, float]) -> Iterator[str]:
+    """What limits the result: what always does, then what these data do."""
+    yield (
+        f"Identified means at least {MIN_PER_PARAMETER} transitions a parameter and visited shares "
+        f"that span all directions (condition number at most {MAX_CONDITION:,.0f}), not that every "
+        f"entry is told from zero: {found['entries_apart']} of {found['num_entries']} entries of G "
+        "are, one by one."
+    )
+    yield (
+        "Shares sum to one: only ratios of groups flow freely, and a group that gains makes the "
+        "others lose."
+    )
+    yield (
+        "All scatter is taken to enter the flow; scatter of the measurement alone would look like "
+        "a pull to the mean."
+    )
+    yield (
+        "A constant G is the first order of any flow: bent trajectories give eigenvalues and a "
+        "fixed point whether or not the flow has one."
+    )
+    num_complete, num_seeds = found["num_complete"], found["num_seeds"]
+    if num_complete == 1:
+        yield (
+            "One seed: no interval exists, prediction errors are those of the fit itself, and "
+            "whether another seed would give the same is open."
+        )
+    elif num_complete < FEW_SEEDS:
+        yield (
+            f"{num_complete} seeds: intervals are Student's over as many jack-knife pseudo-values, "
+            "which takes these for normal; eigenvalues are matched by their order."
+        )
+    if num_complete < num_seeds:
+        yield (
+            f"{num_seeds - num_complete} of {num_seeds} seeds left out: a level is missing or a "
+            "group has no weights left."
+        )
+    if found["outside"]:
+        yield (
+            f"The fixed point lies outside what was visited in {', '.join(found['outside'])}: an "
+            "extrapolation; no seed was seen to stay there."
+        )
+    if fit["ridge"] > 0:
+        yield (
+            f"A ridge of {fit['ridge']:g} (of {', '.join(f'{r:g}' for r in RIDGES)}) predicts "
+            "left-out seeds best; it draws G to zero, and its choice is not in the intervals."
+        )
+    if found["is_single"]:
+        yield "One checkpoint: this is the flow of one-shot pruning, not of IMP."
 
 
 def _source(name: str) -> str:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.shell.progress import LevelProgress
 from experiments.studies.pretrain.config import Config
 from experiments.studies.pretrain.methods import (
     Drive,
@@ -24,11 +23,12 @@ from experiments.studies.pretrain.methods import (
     make_method,
 )
 from experiments.trunk.assemble import Setup, about_folder, about_images, summarise_images
+from experiments.trunk.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import BlockPartition, parse_blocks
 from imp_rg.config import require
+from imp_rg.data.image_files import Crop
 from imp_rg.data.image_folder import ImageFolder, load_folder
-from imp_rg.data.pictures import Crop
 from imp_rg.foreign import load_variables
 from imp_rg.foreign.backbone import load_backbone
 from imp_rg.imp.contrastive_train import add_optimizer, strip
@@ -45,7 +45,7 @@ from imp_rg.models.projector import HEAD, PROJECTOR
 from imp_rg.pytree import ones_masks, to_flat
 from imp_rg.runs.checkpoints import digest
 from imp_rg.runs.tickets import read_ticket, write_level
-from imp_rg.types import Batch, Key, Params, TrainFn, Variables, is_accelerator
+from imp_rg.types import Batch, Key, Params, TrainFn, Variables, compute_dtype
 
 WEIGHTS, PROJECTION = "weights.safetensors", "projector.safetensors"
 """Files of a pre-training: the network, and what only its own task needs."""
@@ -101,13 +101,12 @@ class Pretraining(NamedTuple):
 def prepare(config: Config) -> Pretraining:
     """Loads data and builds network and method; every setting has been checked when it returns."""
     images, train_data, test_data = _load(config)
-    is_short = config.dtype == "bfloat16" or (config.dtype == "auto" and is_accelerator())
     model = make_model(
         config.model,
         num_classes=images.num_classes,
         width=config.width,
         stem=config.stem,
-        dtype=jnp.dtype(jnp.bfloat16) if is_short else None,
+        dtype=compute_dtype(config.dtype),
     )
     best = choose_execution(has_convolutions=model.has_convolutions).driver
     execution = Execution(best if config.driver == "auto" else config.driver, "loop")

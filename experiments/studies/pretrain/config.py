@@ -1,13 +1,16 @@
-"""Settings of `experiments.pretrain`: every flag with its default, and the presets."""
+"""Settings of `experiments.pretrain`: every flag with its default, and the presets.
 
-import dataclasses
+What does not change the weights, such as everything about the levels, is declared aside.
+"""
+
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tyro
 
-from experiments.trunk import config as imp_config
-from experiments.trunk.config import Device, Preset
+from experiments.shell.settings import Flag, RunSettings, aside, narrowed, settings
+from experiments.trunk.config import Config as TrunkConfig
+from experiments.trunk.config import Preset
 from imp_rg.config import PruneConfig, TrainConfig, require, require_choice
 from imp_rg.data.image_folder import PREFIX
 from imp_rg.data.views import ViewConfig, moco_views, simclr_views
@@ -26,8 +29,8 @@ MAX_QUEUE = 65536
 """Keys in the queue of MoCo, if there are as many images."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+@settings
+class Config(RunSettings):
     """Trains a network that others start from, and prunes it on the task it was trained for.
 
     Attributes:
@@ -69,22 +72,17 @@ class Config:
       seeds: Replicates of the levels; they start from the same weights.
       blocks: stage, block, layer, or own patterns as NAME=PATTERN[+PATTERN],NAME=...
       prune: How masks are made.
-      ci_level: Coverage of the intervals over seeds.
-      device: Where to compute.
-      deterministic: Bit-equal reruns on GPU, slower.
       dtype: Of the computation; auto is bfloat16 on accelerators, float32 on a CPU. Weights and
         statistics are float32 in any case.
       driver: Of the training loop; auto takes the fastest by measurement.
       save_levels: Also keep the trained weights of every level, in levels/.
       no_tickets: Keep no tickets of the levels.
-      out: Folder of the results; by default below runs/pretrain.
-      fresh: Throw away what it holds.
     """
 
-    preset: Preset = "default"
+    preset: Preset = aside("default")
     method: Method = "supervised"
     dataset: str = "cifar10+balanced=5000"
-    data_dir: Path | None = None
+    data_dir: Path | None = aside(None)
     augment: Literal["default", "none", "flip_crop"] = "default"
     normalize: Literal["default", "train", "imagenet", "study", "range"] = "default"
     model: str = "resnet18"
@@ -104,25 +102,22 @@ class Config:
     flip: float = 0.5
     blur: float | None = None
     seed: int = 0
-    save_every: int = 1
-    levels: int = 0
-    init_from: Path | None = None
-    level_epochs: int = 10
-    level_learning_rate: float | None = None
-    seeds: int = 1
-    blocks: str = "stage"
-    prune: tyro.conf.OmitArgPrefixes[PruneConfig] = PruneConfig()
-    ci_level: float = 0.95
-    device: Device = "auto"
-    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    save_every: int = aside(1)
+    levels: int = aside(0)
+    init_from: Path | None = aside(None)
+    level_epochs: int = aside(10)
+    level_learning_rate: float | None = aside(None)
+    seeds: int = aside(1)
+    blocks: str = aside("stage")
+    prune: tyro.conf.OmitArgPrefixes[PruneConfig] = aside(PruneConfig())
+    ci_level: float = aside(0.95)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     driver: Driver | Literal["auto"] = "auto"
-    save_levels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    no_tickets: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    out: Path | None = None
-    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    save_levels: Flag = aside(False)
+    no_tickets: Flag = aside(False)
 
     def __post_init__(self):
+        super().__post_init__()
         require_choice("method", self.method, Method)
         for name in ("epochs", "save_every", "level_epochs"):
             value = getattr(self, name)
@@ -179,14 +174,18 @@ class Config:
             schedule="constant",
         )
 
-    def level_config(self, *, epoch_steps: int) -> imp_config.Config:
+    def level_config(self, *, epoch_steps: int) -> TrunkConfig:
         """What the run of the levels reads of the settings."""
-        same = ("preset", "dataset", "data_dir", "model", "width", "blocks", "seeds", "prune")
-        same += ("ci_level", "device", "deterministic", "driver", "save_levels", "no_tickets")
-        settings: dict[str, Any] = {name: getattr(self, name) for name in same}
+        # What the network sees of the images is decided here; the levels lie below our folder.
+        own = {"augment": "default", "normalize": "train", "out": None, "fresh": False}
         train = self.level_train_config(epoch_steps=epoch_steps)
-        return imp_config.Config(
-            first_seed=self.seed, levels=max(self.levels, 1), train=train, **settings
+        return narrowed(
+            self,
+            TrunkConfig,
+            first_seed=self.seed,
+            levels=max(self.levels, 1),
+            train=train,
+            **own,
         )
 
     def contrastive_config(self, *, num_images: int) -> ContrastiveConfig:

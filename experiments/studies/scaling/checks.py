@@ -3,7 +3,6 @@
 In: how much to sample. Out: curves of several sizes, their collapse, and the exact values.
 """
 
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from imp_rg.rg import Collapse, collapse
+from imp_rg.rg import collapse
 from imp_rg.rg.ising import CRITICAL_TEMPERATURE, THERMAL_EXPONENT, cluster_sweep
 from imp_rg.rg.ising.updates import sample
 from imp_rg.rg.monte_carlo_rg import binder_cumulant
@@ -23,28 +22,41 @@ DENSITIES = np.linspace(0.54, 0.65, 45)
 
 NUM_TEMPERATURES, NUM_CHAINS = 17, 8
 
+SIZES = {
+    "percolation": {"smoke": (16, 32, 64), "default": (32, 64, 128)},
+    "ising": {"smoke": (8, 16, 32), "default": (16, 32, 64)},
+}
+"""Sides of the lattices by model and preset."""
+
 SEGMENTS = 4
 """Bins that each chain is cut into; long against the correlation time of a few sweeps."""
+
+
+LABELS = {
+    "percolation": ("density of occupied sites", "probability of winding"),
+    "ising": ("temperature", "Binder cumulant"),
+}
+"""What x and y of the curves are."""
 
 
 class Check(NamedTuple):
     """A collapse beside what is known.
 
     Attributes:
-      name: Of the model.
-      labels: Of x and y, for figures.
       points: Columns x, y, y_err, size.
-      found: The collapse.
-      table: One row a quantity: exact, found, error, deviation_percent.
-      seconds: Time of sampling and fitting.
+      table: One row per quantity: model, exact, found, error, s_plus_one, deviation_percent,
+        quality.
     """
 
-    name: str
-    labels: tuple[str, str]
     points: pd.DataFrame
-    found: Collapse
     table: pd.DataFrame
-    seconds: float
+
+
+def run_check(model: str, preset: str, *, seed: int) -> Check:
+    """Collapses percolation or the Ising model; a tenth of the samples in a smoke test."""
+    sizes = SIZES[model]["smoke" if preset == "smoke" else "default"]
+    check = check_percolation if model == "percolation" else check_ising
+    return check(seed, sizes=sizes, scale=0.1 if preset == "smoke" else 1.0)
 
 
 def check_percolation(seed: int, *, sizes: Sequence[int], scale: float) -> Check:
@@ -58,7 +70,6 @@ def check_percolation(seed: int, *, sizes: Sequence[int], scale: float) -> Check
     Returns:
       The check.
     """
-    began = time.monotonic()
     curves, parts = [], []
     for size in sizes:
         num_bins = max(1, round(scale * 10_000 * 128 / size / NUM_BINS))
@@ -66,10 +77,8 @@ def check_percolation(seed: int, *, sizes: Sequence[int], scale: float) -> Check
         curve = wrapping_curve(rng, size, DENSITIES, num_samples=NUM_BINS * num_bins)
         curves.append(curve.samples)
         parts.append(_points(DENSITIES, curve.probability, curve.error, size))
-    labels = "density of occupied sites", "probability of winding"
-    return _check(
-        "percolation", labels, parts, curves, (0.6, 1.0), {"x_c": THRESHOLD, "nu": NU}, began
-    )
+    exact = {"x_c": THRESHOLD, "nu": NU}
+    return _check("percolation", parts, curves, (0.6, 1.0), exact)
 
 
 def check_ising(seed: int, *, sizes: Sequence[int], scale: float) -> Check:
@@ -85,7 +94,6 @@ def check_ising(seed: int, *, sizes: Sequence[int], scale: float) -> Check:
     Returns:
       The check.
     """
-    began = time.monotonic()
     curves, parts = [], []
     for size in sizes:
         temperature = 2.27 + 3.2 / size * np.linspace(-1, 1, NUM_TEMPERATURES)
@@ -96,9 +104,7 @@ def check_ising(seed: int, *, sizes: Sequence[int], scale: float) -> Check:
         error = bins.std(axis=0, ddof=1) / np.sqrt(len(bins))
         parts.append(_points(temperature, bins.mean(axis=0), error, size))
     exact = {"x_c": CRITICAL_TEMPERATURE, "nu": 1 / THERMAL_EXPONENT}
-    return _check(
-        "ising", ("temperature", "Binder cumulant"), parts, curves, (2.27, 1.2), exact, began
-    )
+    return _check("ising", parts, curves, (2.27, 1.2), exact)
 
 
 def _binder_bins(
@@ -132,12 +138,10 @@ def _points(x: np.ndarray, y: np.ndarray, y_err: np.ndarray, size: int) -> pd.Da
 
 def _check(
     name: str,
-    labels: tuple[str, str],
     parts: list[pd.DataFrame],
     samples: list[np.ndarray],
     start: tuple[float, float],
     exact: dict[str, float],
-    began: float,
 ) -> Check:
     """Collapses a dimensionless quantity and puts the result beside the exact values."""
     points = pd.concat(parts, ignore_index=True)
@@ -147,15 +151,14 @@ def _check(
     )
     rows = []
     for i, (quantity, value) in enumerate(exact.items()):
-        estimate = getattr(found, quantity)
+        at = getattr(found, quantity)
         rows.append({
             "model": name,
             "quantity": quantity,
             "exact": value,
-            "found": estimate,
+            "found": at,
             "error": getattr(found, f"{quantity}_error"),
             "s_plus_one": found.s_plus_one[i].mean(),
-            "deviation_percent": 100 * (estimate / value - 1),
+            "deviation_percent": 100 * (at / value - 1),
         })  # fmt: skip
-    table = pd.DataFrame(rows).assign(quality=found.quality)
-    return Check(name, labels, points, found, table, time.monotonic() - began)
+    return Check(points, pd.DataFrame(rows).assign(quality=found.quality))

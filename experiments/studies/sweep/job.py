@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import lock_descriptor
 from submitit import JobEnvironment
 from submitit.helpers import Checkpointable
 
@@ -54,7 +54,7 @@ class Attempt(Checkpointable):
             # An attempt of a sweep that was killed may still be at it: two must not share a folder.
             # Its lock lives as long as the experiment. Some file systems of clusters have none.
             with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock_descriptor(lock.fileno())
             began = time.monotonic()
             done = subprocess.run(
                 [sys.executable, "-m", *self.words],

@@ -1,17 +1,16 @@
 """Settings of `experiments.transfer`: every flag with its default, and the presets."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import jax
 import tyro
 
+from experiments.shell.settings import RunSettings, aside, identity, narrowed, settings
 from experiments.studies.language.config import Config as TextRunConfig
 from experiments.trunk.config import Config as RunConfig
-from experiments.trunk.config import Device
 from imp_rg.config import PruneConfig, TrainConfig, require, require_choice
 from imp_rg.imp.finetune import FinetuneConfig
 from imp_rg.models.resnet_cifar import Shortcut
@@ -48,7 +47,11 @@ TEXT = "text:"
 """How the names of text tasks begin: text:rte."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+EXTENDABLE = ("tasks", "levels_compared", "minimal_density")
+"""Settings that may differ from those an experiment was begun with."""
+
+
+@settings
 class TextConfig:
     """What only tasks of text have.
 
@@ -65,8 +68,8 @@ class TextConfig:
     train: FinetuneConfig = FinetuneConfig()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+@settings
+class Config(RunSettings):
     """Trains the tickets of every task on every other one.
 
     Attributes:
@@ -82,21 +85,14 @@ class Config:
       shortcut: Where a residual block changes shape: 1x1 convolution or zero padding.
       blocks: Partition.
       redrawn: Leaves drawn afresh on the target, as patterns.
-      seeds: Number of replicates.
-      levels: Last level of the sources.
       levels_compared: Levels at which tickets are compared with all controls.
       minimal_density: How the lowest density that transfers is found: from the tickets of all
         levels, by halving those in between, or not at all.
       train: How weights are trained and rewound, sources and targets alike.
       text: What is different for texts.
-      ci_level: Coverage of the intervals over seeds.
-      device: Where to compute.
-      deterministic: Bit-equal reruns on GPU, slower.
-      out: Folder of the results; by default below runs/transfer.
-      fresh: Throw away what it holds.
     """
 
-    preset: Preset = "default"
+    preset: Preset = aside("default")
     tasks: tuple[str, ...] = ()
     resize: int | None = None
     data_dir: Path | None = None
@@ -111,13 +107,9 @@ class Config:
     minimal_density: MinimalDensity = "grid"
     train: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(learning_rate=0.03)
     text: TextConfig = TextConfig()
-    ci_level: float = 0.95
-    device: Device = "auto"
-    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    out: Path | None = None
-    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
     def __post_init__(self):
+        super().__post_init__()
         num = len(self.task_names)
         require(num >= 2, "tasks", "must be at least 2", self.tasks)
         folders = {task_folder(task) for task in self.task_names}
@@ -161,51 +153,41 @@ class Config:
         fastest: dict[str, Any] = (
             {"driver": "scan", "replicates": "vmap"} if self.model.startswith("lenet") else {}
         )
-        return RunConfig(
+        return narrowed(
+            self,
+            RunConfig,
+            preset="default",
             dataset=task if self.resize is None else f"{task}+resize={self.resize}",
-            data_dir=self.data_dir,
-            model=self.model,
-            width=self.width,
-            shortcut=self.shortcut,
             head="dense",
-            blocks=self.blocks,
-            seeds=self.seeds,
-            levels=self.levels,
-            train=self.train,
-            ci_level=self.ci_level,
-            device=self.device,
-            deterministic=self.deterministic,
+            out=None,
+            fresh=False,
             **fastest,
         )
 
     def text_config(self, task: str) -> TextRunConfig:
-        """The same for a task of texts."""
-        return TextRunConfig(
+        """The run that fine-tunes the tickets of a task of texts."""
+        return narrowed(
+            self,
+            TextRunConfig,
+            preset="default",
             tasks=(task.removeprefix(TEXT),),
             source=self.text.source,
-            data_dir=self.data_dir,
             checkpoint=self.text.checkpoint,
             max_length=self.text.max_length,
-            blocks=self.blocks,
-            seeds=self.seeds,
-            levels=self.levels,
             train=self.text.train,
-            ci_level=self.ci_level,
-            device=self.device,
-            deterministic=self.deterministic,
+            out=None,
+            fresh=False,
         )
 
-    def settings(self) -> dict[str, Any]:
-        """What makes the experiment what it is, flat and in JSON types."""
-        flat = dataclasses.asdict(self)
-        flat |= flat.pop("train")
-        for name in ("out", "fresh", "preset"):
-            del flat[name]
-        flat["data_dir"] = None if self.data_dir is None else str(self.data_dir.absolute())
-        flat["device"] = jax.default_backend()
-        flat["tasks"] = list(self.task_names)
-        flat["levels_compared"] = sorted(self.levels_compared)
-        return json.loads(json.dumps({"experiment": "transfer", **flat}))
+    def resolved(self) -> dict[str, Any]:
+        """What makes the experiment what it is, in JSON types."""
+        resolved = {
+            "experiment": "transfer",
+            "device": jax.default_backend(),
+            "tasks": self.task_names,
+            "levels_compared": sorted(self.levels_compared),
+        }
+        return json.loads(json.dumps(identity(self) | resolved))
 
 
 def task_folder(task: str) -> str:

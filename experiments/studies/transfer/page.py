@@ -1,36 +1,31 @@
 """The page of a transfer experiment: verdict, matrix, predictors beside controls, limits.
 
-In: an experiment folder. Out: its tables, ``figures`` and ``report.html``, which needs no other
-file.
+In: the tables of its folder (`findings`). Out: figures, and a `Page`.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
-from experiments.studies.transfer.predictors import PREDICTORS
-from experiments.studies.transfer.tables import TransferTables, make_tables, write_tables
-from experiments.studies.transfer.words import answers, limits, verdict
+from experiments.studies.transfer.findings import EXPLAINS
+from experiments.studies.transfer.predictors import CONTROL, PREDICTORS, TITLES
 from imp_rg.plots import save_figure
 from imp_rg.plots import transfer as plots
-from imp_rg.plots.style import Frame
-from imp_rg.report.page import Section, write_page
-from imp_rg.report.words import count_text, decimal_text, percent_text
-from imp_rg.rg.ticket_transfer import SATURATED_BELOW
-from imp_rg.runs.files import read_json
+from imp_rg.report.columns import number, signed, significant, tabulate
+from imp_rg.report.page import Page, Section
+from imp_rg.report.words import count_text, percent_text
+from imp_rg.rg.estimate import MISSING, Estimate, number_text
+from imp_rg.rg.prediction import MIN_TASKS, SIGNIFICANCE
+from imp_rg.rg.ticket_transfer import MARGIN, SATURATED_BELOW
+from imp_rg.rg.universality import seeds_needed
+from imp_rg.runs.files import read_csv, read_json
 
-TITLES = {name: predictor.title for name, predictor in PREDICTORS.items()}
 QUESTION = (
     "Does the flow of iterative magnitude pruning tell which tickets transfer between tasks, and "
     "does it tell more than how many weights each layer keeps?"
-)
-VIABLE = (
-    "Only levels count at which the target's own ticket keeps half of what the dense network gains "
-    "over the worst random mask or re-initialised ticket: where the own ticket learns nothing, any "
-    "other is as good as it."
 )
 CAPTIONS = {
     "matrix": "Test metric of each transferred ticket minus that of the target's own ticket, in "
@@ -43,246 +38,272 @@ CAPTIONS = {
     "minimal_density": "Density (%) down to which a ticket transfers. ≤: to the sparsest level "
     "tried. ?: transfers again further down, so noise decides. White: no level has a ticket.",
 }
+MINIMAL = ("minimal_density", "directed")
+NAMES = ("cells", "outcomes", "predictors", "leave_one_out", "minimal_density", "distances",
+         "verdicts", "told_apart")  # fmt: skip
+
+Tables = Mapping[str, pd.DataFrame]
 
 
-def report(folder: Path, console: Console) -> Path:
-    """Writes tables, figures and page of an experiment, and prints the verdict.
-
-    Args:
-      folder: With ``config.json``, ``cells.csv`` and the run folders below ``sources``.
-      console: Where the verdict goes.
-
-    Returns:
-      Path of ``report.html``.
-
-    Raises:
-      ValueError: In one line, if a table or a source is missing or does not fit.
-
-    References:
-      House definition.
-    """
-    ci_level = read_json(folder / "config.json").get("ci_level", 0.95)
-    tables = make_tables(folder, ci_level=ci_level)
-    write_tables(folder, tables)
-    console.print(verdict(tables))
-    return write_transfer_page(folder, tables)
-
-
-def write_transfer_page(folder: Path, tables: TransferTables) -> Path:
-    """Draws the figures and writes ``report.html``; returns its path."""
-    drawn = {name: save_figure(x, folder / "figures", name) for name, x in _draw(tables).items()}
-    figures = {name: [(path, CAPTIONS[name])] for name, path in drawn.items()}
-    sections = [
-        _cells(tables, figures),
-        *_scores(tables, figures),
-        _left_out(tables),
-        _minimal(tables, figures),
-        Section(title="Metric against density", figures=figures.get("metric", [])),
-        _definitions(),
-        Section(title="Limits", text=limits(tables)),
-        _settings(folder),
-    ]
-    return write_page(
-        folder / "report.html",
+def make_page(folder: Path) -> Page:
+    """Draws the figures and says what the tables of a folder hold."""
+    settings = read_json(folder / "config.json")
+    tables = {name: read_csv(folder / f"{name}.csv") for name in NAMES}
+    counts = count_outcomes(tables["outcomes"])
+    lead = lead_level(counts)
+    drawn = _draw(tables, list(settings["tasks"]), lead)
+    figures = {
+        name: [(save_figure(figure, folder / "figures", name), CAPTIONS[name])]
+        for name, figure in drawn.items()
+    }
+    return Page(
         title="Which tickets transfer",
         question=QUESTION,
-        answers=answers(tables),
-        sections=sections,
+        answers=_answers(tables, counts, lead),
+        sections=[
+            _matrix_section(counts, figures["matrix"]),
+            _score_section(
+                tables, lead, [*figures.get("predictors", []), *figures.get("scatter", [])]
+            ),
+            _left_out_section(tables["leave_one_out"]),
+            _minimal_section(tables["minimal_density"], figures.get("minimal_density", [])),
+            Section(title="Metric against density", figures=figures["metric"]),
+            Section(title="Limits", items=list_limits(tables, counts, settings)),
+        ],
     )
 
 
-def _draw(tables: TransferTables) -> dict[str, plots.Figure]:
-    tasks = tables.cells.tasks
-    drawn = {"matrix": plots.transfer_matrix(tables.outcomes, tasks)}
-    points = scatter_points(tables)
+def count_outcomes(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """What the cells off the diagonal add up to, a row per level.
+
+    Columns: level, density, cells, counted, saturated, unmeasured, transfer (of those that count),
+    and the means of minus_own, minus_dense, minus_random, minus_reinit over those that count.
+    """
+    rows = []
+    for level, part in outcomes[outcomes["source"] != outcomes["target"]].groupby("level"):
+        cells = part[part["quantity"] == "minus_own"]
+        counted, saturated = cells["counted"], cells["saturated"]
+        mean = part[part["counted"]].groupby("quantity")["mean"].mean()
+        names = [f"minus_{name}" for name in ("own", "dense", "random", "reinit")]
+        rows.append({
+            "level": level,
+            "density": cells["density"].iloc[0],
+            "cells": len(cells),
+            "counted": counted.sum(),
+            "saturated": saturated.sum(),
+            "unmeasured": (~counted & ~saturated).sum(),
+            "transfer": (cells["transfers"] & counted).sum(),
+            **mean.reindex(names).to_dict(),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def lead_level(counts: pd.DataFrame) -> int:
+    """The level that figures of one level show: most cells count there, the densest of such."""
+    return int(counts["level"].iloc[counts["counted"].argmax()])
+
+
+def scatter_points(tables: Tables, level: int) -> pd.DataFrame:
+    """Distance and loss of every cell that counts at a level, a row per predictor."""
+    outcomes, distances = tables["outcomes"], tables["distances"]
+    shown = outcomes[(outcomes["quantity"] == "minus_own") & outcomes["counted"]]
+    loss = shown.assign(loss=-shown["mean"], low=-shown["high"], high=-shown["low"])
+    of_level = distances[distances["level"] == level].dropna(subset="distance")
+    names = ["level", "source", "target"]
+    return of_level.merge(loss[[*names, "loss", "low", "high", "transfers"]], on=names)
+
+
+def _draw(tables: Tables, tasks: list[str], lead: int) -> dict[str, plots.Figure]:
+    drawn = {"matrix": plots.transfer_matrix(tables["outcomes"], tasks)}
+    points = scatter_points(tables, lead)
     if len(points):
         shown = {name: title for name, title in TITLES.items() if name in set(points["predictor"])}
-        losses = _scores_of(tables, "loss", "directed")
+        losses = _of(tables["predictors"], "loss", "directed")
         drawn["predictors"] = plots.predictor_scores(losses, TITLES)
         drawn["scatter"] = plots.predictor_scatter(points, shown)
-    drawn["metric"] = plots.metric_by_density(_means(tables.cells.table), tasks)
-    tickets = tables.minimal[tables.minimal["kind"] == "ticket"]
+    keys = ["target", "source", "kind", "level"]
+    means = tables["cells"].groupby(keys)[["density", "test_metric"]].mean().reset_index()
+    drawn["metric"] = plots.metric_by_density(means, tasks)
+    tickets = tables["minimal_density"][tables["minimal_density"]["kind"] == "ticket"]
     if len(tickets):
         drawn["minimal_density"] = plots.minimal_density_map(tickets, tasks)
     return drawn
 
 
-def scatter_points(tables: TransferTables) -> Frame:
-    """Distance and loss of every cell that counts at the lead level, a row a predictor."""
-    level, tasks = tables.lead_level, tables.cells.tasks
-    outcome = tables.at[level]
-    rows = []
-    for name, distance in tables.predictions.distances[level].items():
-        for cell in zip(*np.nonzero(outcome.counted & ~np.isnan(distance)), strict=True):
-            source, target = cell
-            rows.append({
-                "predictor": name,
-                "source": tasks[source],
-                "target": tasks[target],
-                "distance": distance[cell],
-                "loss": outcome.loss[cell],
-                "low": -outcome.minus_own.high[cell],
-                "high": -outcome.minus_own.low[cell],
-                "transfers": bool(outcome.transfers[cell]),
-            })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _means(table: Frame) -> Frame:
-    """Mean over seeds of every kind of network."""
-    keys = ["target", "source", "kind", "level"]
-    return table.groupby(keys)[["density", "test_metric"]].mean().reset_index()
-
-
-def _cells(tables: TransferTables, figures: dict[str, list]) -> Section:
-    rows = []
-    for level, outcome in tables.at.items():
-        of_level = tables.outcomes[tables.outcomes["level"] == level]
-        mean = of_level[of_level["counted"]].groupby("quantity")["mean"].mean()
-        means = [
-            decimal_text(float(mean.get(f"minus_{other}", np.nan)), 1)
-            for other in ("own", "dense", "random", "reinit")
+def _answers(tables: Tables, counts: pd.DataFrame, lead: int) -> list[str]:
+    """The verdict, and what it rests on."""
+    (at,) = counts[counts["level"] == lead].to_dict("records")
+    measured = (
+        f"At level {lead} ({percent_text(at['density'])} of the weights kept) {at['counted']} of "
+        f"{at['cells']} cells count and {at['saturated']} are saturated."
+    )
+    if not at["counted"]:
+        return [
+            "Nothing can be said of prediction: no cell counts. Where a random mask loses less "
+            f"than {SATURATED_BELOW:g} points to the dense network, any ticket transfers; sparser "
+            "levels or harder tasks are needed.",
+            measured,
         ]
-        num_near = int((outcome.transfers & outcome.counted).sum())
-        density = percent_text(tables.cells.density.get(level, np.nan))
-        counts = [outcome.num_counted, outcome.num_saturated, num_near]
-        rows.append([str(level), density, *map(str, counts), *means])
+    verdicts = _of(tables["verdicts"], "loss", "directed")
+    explaining = verdicts.loc[verdicts["verdict"] == EXPLAINS, "predictor"].map(TITLES)
+    who = "No predictor is shown to explain the points that a transferred ticket loses"
+    if len(explaining):
+        who = "The points that a transferred ticket loses are in part explained by "
+        who += ", ".join(explaining)
+    scores = _of(tables["predictors"], "loss", "directed")
+    control = scores[(scores["predictor"] == CONTROL) & (scores["level"] == lead)].iloc[0]
+    chance = "beyond chance" if control["p_value"] < SIGNIFICANCE else "not beyond chance"
+    return [
+        f"{who}, beyond what its control explains. The control alone, which knows only how many "
+        f"weights each block keeps, has Spearman {number_text(control['spearman'], 2)} at level "
+        f"{lead}: {chance}.",
+        f"{measured} {at['transfer']} of those that count transfer. On average a ticket is "
+        f"{at['minus_own']:+.1f} points from the target's own and {at['minus_random']:+.1f} from a "
+        "random mask of the same layer-wise densities.",
+    ]
+
+
+def _of(table: pd.DataFrame, outcome: str, version: str) -> pd.DataFrame:
+    """Rows of ``predictors.csv`` or ``verdicts.csv``."""
+    return table[(table["outcome"] == outcome) & (table["version"] == version)]
+
+
+def _percent(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda row: MISSING if pd.isna(row[name]) else percent_text(row[name])
+
+
+def _matrix_section(counts: pd.DataFrame, figures: list) -> Section:
+    columns = {
+        "level": "level",
+        "kept": _percent("density"),
+        "cells that count": "counted",
+        "saturated": "saturated",
+        "transfer": "transfer",
+        "minus own": number("minus_own", 1),
+        "minus dense": number("minus_dense", 1),
+        "minus random mask": number("minus_random", 1),
+        "minus re-initialised": number("minus_reinit", 1),
+    }
     return Section(
         title="The transfer matrix",
-        figures=figures["matrix"],
-        head=("level", "kept", "cells that count", "saturated", "transfer", "minus own",
-              "minus dense", "minus random mask", "minus re-initialised"),
-        rows=rows,
-        note=f"Means over the cells that count, in points. A cell is saturated if a random mask "
-        f"loses less than {SATURATED_BELOW:g} points to the dense network; every cell with its "
-        "interval is in outcomes.csv.",
-    )  # fmt: skip
+        figures=figures,
+        table=tabulate(counts, columns),
+        note="Means over the cells that count, in points. A cell transfers if it loses no more "
+        f"than {MARGIN:g} point, or two standard errors if this is more, to the target's own "
+        f"ticket. It is saturated if a random mask loses less than {SATURATED_BELOW:g} points to "
+        "the dense network. Every cell with its interval is in outcomes.csv.",
+    )
 
 
-def _scores(tables: TransferTables, figures: dict[str, list]) -> list[Section]:
-    """Predictors beside their controls: both versions at the lead level."""
-    if "scatter" not in figures:
-        return []
-    level = tables.lead_level
-    sections = []
-    for version, title in (
-        ("directed", f"Predictors and controls at level {level}: every source and target"),
-        ("symmetrised", f"The same at level {level}: pairs, both directions averaged"),
-    ):
-        scores = _scores_of(tables, "loss", version)
-        section = Section(
-            title=title,
-            figures=figures["predictors"] + figures["scatter"] if version == "directed" else (),
-            head=SCORE_HEAD,
-            rows=_score_cells(scores[scores["level"] == level]),
-            note=SCORE_NOTE if version == "directed" else "",
-        )
-        sections.append(section)
-    return sections
+def _score_section(tables: Tables, lead: int, figures: list) -> Section:
+    """Predictors beside their controls at one level, and what they come to over all of them."""
+    scores = _of(tables["predictors"], "loss", "directed")
+    rows = scores[scores["level"] == lead]
+    for outcome, version in (("loss", "directed"), ("loss", "symmetrised"), MINIMAL):
+        verdicts = _of(tables["verdicts"], outcome, version).set_index("predictor")["verdict"]
+        rows = rows.assign(**{f"{outcome} {version}": rows["predictor"].map(verdicts)})
+    columns = {
+        "predictor": lambda row: TITLES[row["predictor"]],
+        "distance from source to target": lambda row: PREDICTORS[row["predictor"]].meaning,
+        "its control": lambda row: TITLES[row["control"]],
+        "cells": "num_cells",
+        "Spearman": signed("spearman", 2),
+        "p": significant("p_value"),
+        "p, Holm": significant("p_holm"),
+        "AUROC": number("auroc", 2),
+        "minus control": lambda row: Estimate(
+            row["difference"], row["ci_low"], row["ci_high"]
+        ).text(2),
+        "verdict": "verdict",
+        "over all levels": "loss directed",
+        "both directions averaged": "loss symmetrised",
+        "of the lowest density": " ".join(MINIMAL),
+    }
+    return Section(
+        title=f"Predictors and controls at level {lead}",
+        figures=figures,
+        table=tabulate(rows, columns),
+        note="p by Mantel's test, one-sided: the chance of so large a correlation if tasks are "
+        "renamed; the smallest possible one is in predictors.csv, as are all levels. AUROC: the "
+        "chance that a ticket which transfers comes from nearer than one which does not. Intervals "
+        "are bootstraps over tasks. No power: the interval holds 0. No verdict: it needs "
+        f"{MIN_TASKS} tasks with a cell that counts and a distance that varies. Over all levels, "
+        "the best one speaks.",
+    )
 
 
-SCORE_HEAD = (
-    "predictor", "cells", "Spearman", "p", "p, Holm", "AUROC", "minus control",
-    "95 % interval", "verdict",
-)  # fmt: skip
-SCORE_NOTE = (
-    "p by Mantel's test, one-sided: the chance of so large a correlation if tasks are renamed; the "
-    "smallest possible one is in predictors.csv, as are all levels. "
-    "AUROC: the chance that a ticket which transfers comes from nearer than one which does not. "
-    "The interval is a bootstrap over tasks. Controls are compared with the P profile."
-)
-
-
-def _score_cells(scores: Frame) -> list[list[str]]:
-    rows = []
-    for row in scores.to_dict("records"):
-        interval = f"[{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
-        numbers = [
-            f"{row['spearman']:+.2f}",
-            *(f"{row[name]:.2g}" for name in ("p_value", "p_holm")),
-            f"{row['auroc']:.2f}",
-            f"{row['difference']:+.2f}",
-            "" if np.isnan(row["ci_low"]) else interval,
-        ]
-        cells = ["" if "nan" in text else text for text in numbers]
-        rows.append([TITLES[row["predictor"]], str(row["num_cells"]), *cells, row["verdict"]])
-    return rows
-
-
-def _left_out(tables: TransferTables) -> Section:
-    out = tables.predictions.leave_one_out
+def _left_out_section(out: pd.DataFrame) -> Section:
     of_all = out[(out["task"] == "all") & out["accuracy"].notna()]
-    levels = sorted(of_all["level"].unique())
     accuracy = of_all.pivot(index="predictor", columns="level", values="accuracy")
-    majority = of_all.groupby("level")["majority"].first()
-    rows = [
-        [TITLES[name], *(_share(accuracy[level][name]) for level in levels)]
-        for name in PREDICTORS
-        if name in accuracy.index
-    ]
-    if rows:
-        rows.append(["always the more frequent answer", *(_share(majority[n]) for n in levels)])
+    accuracy = accuracy.reindex([name for name in TITLES if name in accuracy.index]).rename(TITLES)
+    if len(accuracy):
+        majority = of_all.groupby("level")["majority"].first()
+        accuracy.loc["always the more frequent answer"] = majority
+    columns = {f"level {level}": _percent(level) for level in accuracy.columns}
+    rows = accuracy.rename_axis("on").reset_index()
     return Section(
         title="Will it transfer? With each task left out",
-        text=[] if rows else ["Nothing to predict: no cell counts."],
-        head=("right with a threshold on", *(f"level {level}" for level in levels)),
-        rows=rows,
+        text=[] if len(accuracy) else ["Nothing to predict: no cell counts."],
+        table=tabulate(rows, {"right with a threshold on": "on", **columns}),
         note="The threshold is fitted on cells without the task. The last row is told which answer "
         "is the more frequent one.",
     )
 
 
-def _minimal(tables: TransferTables, figures: dict[str, list]) -> Section:
-    kinds = {"ticket": "tickets", "random": "random masks", "reinit": "re-initialised"}
-    counts = []
-    for kind, name in kinds.items():
-        rows = tables.minimal[tables.minimal["kind"] == kind]
-        if len(rows):
-            finite = rows.loc[np.isfinite(rows["density"]), "density"]
-            median = f", median {percent_text(finite.median())}" if len(finite) else ""
-            tried = count_text(int(rows["num_levels"].max()), "level")
-            counts.append(
-                f"{name} {len(finite)} of {len(rows)} pairs{median} (up to {tried} tried)"
-            )
+def _minimal_section(minimal: pd.DataFrame, figures: list) -> Section:
+    names = {"ticket": "tickets", "random": "random masks", "reinit": "re-initialised"}
+    counted = minimal.assign(finite=minimal["density"].replace(np.inf, np.nan)).groupby("kind")
+    pairs = counted.agg(
+        pairs=("density", "size"), transfer=("finite", "count"), median=("finite", "median")
+    )
+    columns = {
+        "masks": lambda row: names[row["kind"]],
+        "pairs": "pairs",
+        "transfer at some level": "transfer",
+        "median of their lowest density": _percent("median"),
+    }
     return Section(
         title="Lowest density that transfers",
-        text=[VIABLE, f"Transfer at the densest level or further: {'; '.join(counts)}."]
-        if counts
-        else ["None was tried."],
-        figures=figures.get("minimal_density", []),
-        head=SCORE_HEAD,
-        rows=_score_cells(_scores_of(tables, "minimal_density", "directed")),
-        note="From all levels that were trained and count; random masks and re-initialised tickets "
-        "are held to the same mark, the target's own ticket. Distances: shares at all densities, "
-        "masks at the sparsest compared level, the others as above.",
+        text=[] if len(minimal) else ["None was tried."],
+        figures=figures,
+        table=tabulate(pairs.reindex([*names]).dropna(how="all").reset_index(), columns),
+        note="Only levels count at which the target's own ticket keeps half of what the dense "
+        "network gains over the worst random mask or re-initialised ticket: where it learns "
+        "nothing, any other is as good. For its score, shares of all densities and masks of the "
+        "sparsest compared level are taken.",
     )
 
 
-def _definitions() -> Section:
-    return Section(
-        title="Predictors",
-        head=("predictor", "distance from source to target", "its control"),
-        rows=[
-            [predictor.title, predictor.meaning, TITLES.get(predictor.control or "", "")]
-            for predictor in PREDICTORS.values()
-        ],
+def list_limits(tables: Tables, counts: pd.DataFrame, settings: Mapping[str, Any]) -> list[str]:
+    """What limits the result: what always does, then what these data do."""
+    pairs = tables["told_apart"]
+    num_apart = int((pairs["verdict"] == "different").sum())
+    apart = (
+        f"Exponents of {num_apart} of {count_text(len(pairs), 'pair')} of tasks are told apart "
+        f"(adjusted p < {SIGNIFICANCE:g}); distances of the others are within the scatter of seeds."
     )
-
-
-def _settings(folder: Path) -> Section:
-    settings = read_json(folder / "config.json")
-    rows = [[name, _setting_text(value)] for name, value in settings.items()]
-    return Section(title="Settings", head=("setting", "value"), rows=rows)
-
-
-def _setting_text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _scores_of(tables: TransferTables, outcome: str, version: str) -> Frame:
-    scores = tables.predictions.scores
-    return scores[(scores["outcome"] == outcome) & (scores["version"] == version)]
-
-
-def _share(value: float) -> str:
-    return "" if np.isnan(value) else percent_text(value)
+    if (pairs["verdict"] == "no verdict").all():
+        apart = (
+            "Whether exponents of the tasks differ at all cannot be tested: "
+            f"{count_text(len(pairs), 'pair')} need {seeds_needed(len(pairs))} seeds each."
+        )
+    unmeasured = counts[counts["unmeasured"] > 0]
+    missing = ", ".join(f"{n} at level {k}" for k, n in unmeasured[["level", "unmeasured"]].values)
+    found = [
+        "Tasks are the replicates of every statement on prediction: p-values rename tasks, "
+        "intervals sample them. Cells of one row share a ticket, cells of one column share a task.",
+        "Levels of one experiment share sources, flows and dense networks: that a predictor holds "
+        "at two of them is no independent confirmation. Holm's correction runs over the predictors "
+        "within a level, not over levels.",
+        "Exponents are the paper's estimator over all levels of a source's flow, those beyond the "
+        "compared one included, from trained weights of the listed blocks.",
+        "Correlation says that an order is predicted, not why; variants of one data set share more "
+        "than their flows show.",
+        apart,
+    ]
+    if settings["seeds"] == 1:
+        found.append(
+            "One seed: no interval over seeds exists, and whether a ticket transfers is the fixed "
+            f"margin of {MARGIN:g} point."
+        )
+    return [*found, f"Cells that were not measured: {missing}."] if missing else found

@@ -1,7 +1,7 @@
 """The lowest density at which a ticket still transfers, by halving the levels in between.
 
-In: a table of cells with the targets' own tickets at all levels. Out: the same table with the cells
-that the search asked for.
+In: a trainer whose ledger holds the targets' own tickets at all levels. Out: what the search asked
+for is in the ledger, too.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -9,26 +9,23 @@ from itertools import permutations, product
 
 import numpy as np
 
-from experiments.shell import cli
-from experiments.studies.transfer.cells import Cell, CellTable, CellTrainer
 from experiments.studies.transfer.config import Config
-from imp_rg.rg.minimal_density import MinimalDensity, minimal_density, viable_levels
+from experiments.studies.transfer.run import Trainer, Training
 from imp_rg.rg.stats import t_interval
 from imp_rg.rg.ticket_transfer import is_within, loss_margin
+from imp_rg.rg.viability import MinimalDensity, minimal_density, viable_levels
 from imp_rg.types import Float
 
 
 def search_minimal_densities(
-    config: Config, trainer: CellTrainer, table: CellTable, num_workers: int
+    config: Config, trainer: Trainer
 ) -> dict[tuple[str, str], MinimalDensity]:
-    """Searches for every pair of source and target; trains only the cells that are asked for.
+    """Searches for every pair of source and target; trains only what is asked for.
 
     Args:
       config: Of the experiment.
-      trainer: Of its cells.
-      table: Holds the own tickets of all targets at all levels, and the controls at the compared
-        ones; cells are added to it.
-      num_workers: Pairs at a time.
+      trainer: Its ledger holds the own tickets of all targets at all levels, and the controls at
+        the compared ones.
 
     Returns:
       The result for each pair (source, target) whose target has a level worth looking at.
@@ -36,30 +33,25 @@ def search_minimal_densities(
 
     def search(pair: tuple[str, str]) -> MinimalDensity:
         source, target = pair
-        levels = viable[target]
-        density = [trainer.density(Cell(target, source, "ticket", level)) for level in levels]
+        tickets = [Training(target, source, "ticket", level) for level in viable[target]]
 
         def is_enough(index: int) -> bool:
-            if cli.interrupted.is_set():
-                raise KeyboardInterrupt
-            cell = Cell(target, source, "ticket", levels[index])
-            if cell not in table:
-                table.add(cell, trainer.density(cell), trainer.train(cell))
-            return does_transfer(table[cell], table[cell._replace(source=target)])
+            own = trainer.metric(tickets[index]._replace(source=target))
+            return does_transfer(trainer.metric(tickets[index]), own)
 
-        return minimal_density(is_enough, np.array(density))
+        return minimal_density(is_enough, np.array([trainer.density(one) for one in tickets]))
 
-    viable = {target: _viable_levels(config, table, target) for target in config.task_names}
+    viable = {target: find_viable(config, trainer, target) for target in config.task_names}
     pairs = [pair for pair in permutations(config.task_names, 2) if viable[pair[1]]]
-    with ThreadPoolExecutor(num_workers) as pool:
+    with ThreadPoolExecutor(trainer.num_workers) as pool:
         return dict(zip(pairs, pool.map(search, pairs), strict=True))
 
 
-def _viable_levels(config: Config, table: CellTable, target: str) -> range:
-    """Levels at which there is something to transfer, see `viable_levels`."""
+def find_viable(config: Config, trainer: Trainer, target: str) -> range:
+    """Levels at which there is something to transfer, see `viable_levels`. House definition."""
 
     def mean(source: str, kind: str, level: int) -> float:
-        return float(t_interval(table[Cell(target, source, kind, level)]).mean)
+        return float(t_interval(trainer.metric(Training(target, source, kind, level))).mean)
 
     levels = range(1, config.levels + 1)
     own = np.array([[mean(target, "ticket", level)] for level in levels])

@@ -1,6 +1,6 @@
-"""From settings to everything a cell of a vision experiment needs: its task, and how it starts.
+"""From settings to everything a run of a vision experiment needs: its task, and how it starts.
 
-In: a config, a `Task` and a cell. Out: a `Setup`; whatever is wrong with weights is said here.
+In: a config, a `ImageTask` and a spec. Out: a `Setup`; whatever is wrong with weights is said here.
 """
 
 import math
@@ -12,11 +12,11 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.shell.progress import LevelProgress
-from experiments.studies.vision.config import Cell, Config
-from experiments.studies.vision.tasks import Task, train_config
+from experiments.studies.vision.config import Config, RunSpec
+from experiments.studies.vision.tasks import ImageTask, train_config
 from experiments.trunk import assemble
 from experiments.trunk.assemble import Setup
+from experiments.trunk.progress import LevelProgress
 from imp_rg.data.derived import split_name
 from imp_rg.data.image_folder import ImageFolder
 from imp_rg.foreign.backbone import load_backbone
@@ -37,7 +37,7 @@ class Body(NamedTuple):
     sha256: str
 
 
-def read_body(path: Path, task: Task) -> Body:
+def read_body(path: Path, task: ImageTask) -> Body:
     """Reads all but stem and head from a file of pre-trained weights.
 
     Raises:
@@ -50,7 +50,7 @@ def read_body(path: Path, task: Task) -> Body:
     return Body(leaves, digest(leaves)[:16])
 
 
-def _make_init(task: Task, body: Body | None) -> Callable[[Key], Variables]:
+def _make_init(task: ImageTask, body: Body | None) -> Callable[[Key], Variables]:
     """Initial variables of a replicate: drawn, and what the body has from there."""
 
     def init(key):
@@ -61,16 +61,18 @@ def _make_init(task: Task, body: Body | None) -> Callable[[Key], Variables]:
     return init
 
 
-def prepare(config: Config, task: Task, cell: Cell, body: Body | None, console: Console) -> Setup:
-    """Everything the run of a cell needs; its display is the one the task reports to."""
-    images, train = task.images, train_config(config, task.images, cell.mode)
+def prepare(
+    config: Config, task: ImageTask, spec: RunSpec, body: Body | None, console: Console
+) -> Setup:
+    """Everything a run needs; its display is the one the task reports to."""
+    images, train = task.images, train_config(config, task.images, spec.mode)
     task.relay.display = LevelProgress(
-        seeds=config.level_config(cell, train).seed_list,
+        seeds=config.level_config(spec, train).seed_list,
         num_levels=config.levels + 1,
         steps=range(train.first_step, train.num_steps),
         console=console,
     )
-    scheme = task.schemes[cell.mode]
+    scheme = task.schemes[spec.mode]
     return Setup(
         train_data=task.train_data,
         test_data=task.test_data,
@@ -82,11 +84,11 @@ def prepare(config: Config, task: Task, cell: Cell, body: Body | None, console: 
         progress=task.relay.display,
         scheme=scheme,
         about=_about_images(task) | _about(task, body),
-        summary=f"{assemble.summarise_images(cell.task, images)}, from {cell.init}",
+        summary=f"{assemble.summarise_images(spec.task, images)}, from {spec.init}",
     )
 
 
-def _about_images(task: Task) -> dict[str, Any]:
+def _about_images(task: ImageTask) -> dict[str, Any]:
     """What config.json says of the images."""
     folder = task.train_data
     if isinstance(folder, ImageFolder):
@@ -94,8 +96,8 @@ def _about_images(task: Task) -> dict[str, Any]:
     return assemble.about_images(task.images)
 
 
-def _about(task: Task, body: Body | None) -> dict[str, Any]:
-    """What config.json says of a cell beyond settings and images."""
+def _about(task: ImageTask, body: Body | None) -> dict[str, Any]:
+    """What config.json says of a run beyond settings and images."""
     images = task.images
     return {
         "base_dataset": split_name(task.name)[0],
@@ -107,15 +109,15 @@ def _about(task: Task, body: Body | None) -> dict[str, Any]:
     }
 
 
-def num_pixels(config: Config, cell: Cell, task: Task) -> int:
-    """Pixels that all seeds of a cell are trained on."""
-    train = train_config(config, task.images, cell.mode)
+def num_pixels(config: Config, spec: RunSpec, task: ImageTask) -> int:
+    """Pixels that all seeds of a run are trained on."""
+    train = train_config(config, task.images, spec.mode)
     num_steps = train.rewind_step + (config.levels + 1) * train.num_steps
     return config.seeds * num_steps * train.batch_size * math.prod(task.image_shape[:2])
 
 
-def seconds_per_pixel(config: Config, cell: Cell, task: Task) -> float:
-    """From a few steps of all seeds of a cell, whatever its networks start from."""
-    level_config = config.level_config(cell, train_config(config, task.images, cell.mode))
-    prepared = prepare(config, task, cell, None, Console(quiet=True))
-    return assemble.estimate_seconds(level_config, prepared) / num_pixels(config, cell, task)
+def seconds_per_pixel(config: Config, spec: RunSpec, task: ImageTask) -> float:
+    """From a few steps of all seeds of a run, whatever its networks start from."""
+    level_config = config.level_config(spec, train_config(config, task.images, spec.mode))
+    prepared = prepare(config, task, spec, None, Console(quiet=True))
+    return assemble.estimate_seconds(level_config, prepared) / num_pixels(config, spec, task)

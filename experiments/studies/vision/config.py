@@ -1,14 +1,11 @@
-"""Settings of `experiments.vision_flow`: every flag with its default, presets, and cells."""
+"""Settings of `experiments.vision_flow`: every flag with its default, presets, and runs."""
 
-import dataclasses
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
-import tyro
-
-from experiments.trunk import config as imp_config
-from experiments.trunk.config import Device
+from experiments.shell.settings import Flag, RunSettings, aside, narrowed, settings
+from experiments.trunk import config as trunk
 from imp_rg.config import TrainConfig, require, require_choice
 from imp_rg.imp.drivers import Driver
 from imp_rg.imp.modes import STUDY_EPOCHS, Mode, scaled_config
@@ -41,7 +38,7 @@ class Source(NamedTuple):
         return self == Source("supervised", task)
 
 
-class Cell(NamedTuple):
+class RunSpec(NamedTuple):
     """A task from an init: one run folder.
 
     Attributes:
@@ -76,8 +73,8 @@ def parse_source(init: str) -> Source | None:
     return Source(cast(Method, method), dataset) if colon and method in get_args(Method) else None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+@settings
+class Config(RunSettings):
     """Measures the IMP flow of a ResNet on tasks of images, from scratch and pre-trained.
 
     Attributes:
@@ -101,32 +98,25 @@ class Config:
       augment: Of the tasks; by default flips and crops for CIFAR, none otherwise.
       holdout: Training images held out for validation; by default 5000 of CIFAR and SVHN, a tenth
         of other sets.
-      seeds: Number of replicates.
       first_seed: Seed of the first replicate; the others count up.
-      levels: Last level; levels 0 to this one are run.
       data_dir: Where prepared TensorFlow Datasets lie.
       blocks: stage (those of the paper), block, layer, or own patterns as
         NAME=PATTERN[+PATTERN],NAME=...
       null: Further null models that train: shuffled.
-      ci_level: Coverage of the intervals over seeds.
       dtype: Of the computation; auto is bfloat16 on accelerators, float32 on a CPU. Weights and
         statistics are float32 in any case.
-      device: Where to compute.
       devices: Devices that share the work.
       distributed: Whether several processes, started by a scheduler, share it.
-      deterministic: Bit-equal reruns on GPU, slower.
       driver: Of the training loop; auto takes the fastest by measurement.
       replicates: How seeds run side by side; auto takes what was fastest on such devices, measure
         tries all ways on the present one.
       save_levels: Also keep the trained weights of every level, in levels/.
       no_tickets: Keep no tickets: rewind weights and masks of every level, 5 bytes a weight.
-      out: Folder of the run folders, one a cell; by default below runs/vision_flow.
-      fresh: Throw away what the run folders of the cells hold.
     """
 
-    preset: Preset = "default"
-    tasks: tuple[str, ...] = ("cifar10", "cifar100")
-    inits: tuple[str, ...] = (SCRATCH, "supervised:cifar10", "supervised:cifar100")
+    preset: Preset = aside("default")
+    tasks: tuple[str, ...] = aside(("cifar10", "cifar100"))
+    inits: tuple[str, ...] = aside((SCRATCH, "supervised:cifar10", "supervised:cifar100"))
     mode: ScratchMode = "rewind_lt"
     model: str = "resnet50"
     width: float = 1.0
@@ -135,35 +125,30 @@ class Config:
     epochs_scale: float = 1.0
     batch_size: int = 256
     learning_rate: float = 0.1
-    pretrain_epochs: int = 10
+    pretrain_epochs: int = aside(10)
     augment: Literal["default", "none", "flip_crop"] = "default"
     holdout: int | None = None
-    seeds: int = 3
     first_seed: int = 0
     levels: int = 18
-    data_dir: Path | None = None
+    data_dir: Path | None = aside(None)
     blocks: str = "stage"
     null: tuple[Literal["shuffled"], ...] = ()
-    ci_level: float = 0.95
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    device: Device = "auto"
     devices: int = 1
-    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    distributed: Flag = False
     driver: Driver | Literal["auto"] = "auto"
     replicates: Strategy | Literal["auto", "measure"] = "auto"
-    save_levels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    no_tickets: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    out: Path | None = None
-    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    save_levels: Flag = aside(False)
+    no_tickets: Flag = aside(False)
 
     def __post_init__(self):
+        super().__post_init__()
         require(len(self.tasks) > 0, "tasks", "must name at least one", self.tasks)
         require(len(self.inits) > 0, "inits", "must name at least one", self.inits)
         for name, values in (("tasks", self.tasks), ("inits", self.inits)):
             are_apart = len(set(map(slug, values))) == len(values)
             require(are_apart, name, "must differ in the names of their folders", values)
-        require(len(self.cells) > 0, "inits", "must leave a task that is not its own", self.inits)
+        require(len(self.runs) > 0, "inits", "must leave a task that is not its own", self.inits)
         require_choice("mode", self.mode, ScratchMode)
         require(self.devices >= 1, "devices", "must be at least 1", self.devices)
         rule = "must be at least 1"
@@ -172,13 +157,13 @@ class Config:
         is_agreed = not (self.distributed and self.replicates == "measure")
         rule = "must not be measure with --distributed"
         require(is_agreed, "replicates", rule, self.replicates)
-        self.level_config(self.cells[0], TrainConfig())  # checks what both configs hold
+        self.level_config(self.runs[0], TrainConfig())  # checks what both configs hold
 
     @property
-    def cells(self) -> list[Cell]:
+    def runs(self) -> list[RunSpec]:
         """Every task from every init, task by task; but none from supervision on itself."""
         return [
-            Cell(task, init, self.mode if init == SCRATCH else "pt_trans")
+            RunSpec(task, init, self.mode if init == SCRATCH else "pt_trans")
             for task in self.tasks
             for init in self.inits
             if (source := parse_source(init)) is None or not source.is_of(task)
@@ -186,12 +171,12 @@ class Config:
 
     @property
     def sources(self) -> dict[str, Source]:
-        """The pre-trainings that cells start from, by init."""
-        found = {cell.init: parse_source(cell.init) for cell in self.cells}
+        """The pre-trainings that runs start from, by init."""
+        found = {spec.init: parse_source(spec.init) for spec in self.runs}
         return {init: source for init, source in found.items() if source is not None}
 
     def train_config(self, mode: Mode, *, steps_per_epoch: int) -> TrainConfig:
-        """F of the cells of a mode.
+        """F of the runs of a mode.
 
         Raises:
           ValueError: If the schedule is too short for its ratios.
@@ -205,13 +190,10 @@ class Config:
             learning_rate=self.learning_rate,
         )
 
-    def level_config(self, cell: Cell, train: TrainConfig) -> imp_config.Config:
-        """What the run of one cell, level by level, reads of its settings."""
-        same = ("data_dir", "model", "width", "blocks", "seeds", "first_seed", "levels", "null")
-        same += ("ci_level", "device", "deterministic", "driver", "replicates", "save_levels")
-        same += ("no_tickets",)
-        settings: dict[str, Any] = {name: getattr(self, name) for name in same}
-        return imp_config.Config(dataset=cell.task, train=train, **settings)
+    def level_config(self, spec: RunSpec, train: TrainConfig) -> trunk.Config:
+        """What one run, level by level, reads of its settings."""
+        changes = {"preset": "default", "augment": "default", "out": None, "fresh": False}
+        return narrowed(self, trunk.Config, dataset=spec.task, train=train, **changes)
 
 
 CIFAR_PARTS = ("cifar10+balanced=10000+resize=16", "cifar100+balanced=10000+resize=16")

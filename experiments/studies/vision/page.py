@@ -1,221 +1,333 @@
 """The page of `experiments.vision_flow`: the paper's Table 2 and Fig. 2 beside pruning alone.
 
-In: the folder of the experiment, one run folder a cell. Out: tables, ``figures`` and
-``report.html``.
+In: the folder of the experiment with its run folders and tables. Out: figures and the `Page`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import numpy as np
+import pandas as pd
 
-from experiments.shell.study import AS_IS, duration_text
-from experiments.studies.vision.cells import CellRun, read_cells
-from experiments.studies.vision.distances import ALL
-from experiments.studies.vision.sections import (
-    accuracy_rows,
-    change_rows,
-    claim_rows,
-    distance_rows,
-    lead_rows,
-    sigma_rows,
-)
-from experiments.studies.vision.tables import path_frame, start_text, write_tables
-from experiments.studies.vision.words import answers, in_window, limits
+from experiments.studies.vision.config import SCRATCH
+from experiments.studies.vision.findings import ALL, INIT, SOURCES, TASKS, read_findings, start_text
+from experiments.studies.vision.read import FLOORS, VisionRun, init_text, read_runs
 from imp_rg.data.derived import split_name
 from imp_rg.plots import vision as plots
-from imp_rg.plots.style import Frame, save_figure
-from imp_rg.report.page import Section, write_page
-from imp_rg.runs.files import read_json
+from imp_rg.plots.style import save_figure
+from imp_rg.report.columns import Column, number, signed, tabulate
+from imp_rg.report.page import Page, Section
+from imp_rg.rg.estimate import MISSING, Estimate, number_text
+from imp_rg.runs.agreement import agreement
 
 QUESTION = (
     "Do networks trained on different tasks share their exponents, and does pre-training bring "
     "them closer, beyond what pruning the weights that they start from gives?"
 )
-Figures = dict[str, list[tuple[Path, str]]]
-"""Each figure with its caption, as a section takes them."""
+RESNET = "resnet50"
+"""The network of the paper's Tables 2 and 7."""
+
+NULLS = (INIT, "oneshot")
+CLASSES = {"relevant": "+", "irrelevant": "−", "marginal": "0", "undetermined": "?"}
+INDENT = "\u2003"
+"""An em space: browsers drop ordinary ones at the start of a cell."""
 
 CAPTIONS = {
-    "flow": (
-        "Shares of the surviving magnitude in two blocks, means over seeds; numbers are levels. "
-        "Solid from level 1 to 17 as in the paper's Fig. 2, dashed before and after; dotted: the "
-        "weights that levels start from, pruned without training."
-    ),
-    "sigma": "Sigma with its interval over seeds beside its nulls, and the paper's value where it "
-    "has one.",
-    "distances": (
-        "Distance of two tasks by what they start from, with intervals over seeds: of sigma, of "
-        "its nulls, and of what sigma has beyond them. Intervals may leave the panel."
-    ),
+    "flow": "Shares of the surviving magnitude in two blocks, means over seeds; numbers are "
+    "levels. Solid from level 1 to 17 as in the paper's Fig. 2, dashed before and after; dotted: "
+    "the weights that levels start from, pruned without training.",
+    "sigma": "Sigma with its interval over seeds, its nulls, and the paper's value.",
+    "distances": "Distance of two tasks by what they start from, with intervals over seeds.",
     "accuracy": "Means over seeds with their standard deviation.",
 }
 
 
-def report(out: Path, console: Console) -> Path:
-    """Writes tables, figures and page of all finished cells; prints the lead table.
-
-    Args:
-      out: Folder of the experiment.
-      console: To print on.
-
-    Returns:
-      Path of ``report.html``.
+def make_page(folder: Path) -> Page:
+    """The page of all finished runs in a folder; draws its figures.
 
     Raises:
-      ValueError: If there is no list of cells, no cell is finished, or one cannot be read.
+      ValueError: If there is no list of runs, none is finished, or one cannot be read.
     """
-    cells, missing = read_cells(out)
-    ci_level = cells[0].flow.settings.get("ci_level", 0.95)
-    tables = write_tables(out, cells, ci_level=ci_level)
-    common = _common_transforms(cells)
-    shown = {name: _without(frame, common) for name, frame in tables.items()}
+    runs, unfinished = read_runs(folder)
+    common = _common_transforms(runs)
+    shown = {name: _without(frame, common) for name, frame in read_findings(folder).items()}
     window = shown["sigma"]["window"].iloc[0]
-    lead = in_window(shown, window)
-    said = answers(lead)
-    page = write_page(
-        out / "report.html",
+    lead = {name: frame[frame["window"] == window].reset_index(drop=True)
+            if "window" in frame else frame for name, frame in shown.items()}  # fmt: skip
+    figures = _draw(folder, lead)
+    return Page(
         title="The flow of vision tickets",
         question=QUESTION,
-        answers=said,
+        answers=list(_answers(lead)),
         sections=[
-            *_sections(shown["sigma"], lead, _save_figures(out, cells, lead, common)),
+            Section(
+                title="Sigma by task and start (the paper's Table 2)",
+                figures=figures["flow"],
+                table=_lead_table(lead["sigma"]),
+                note="The paper's estimator over all levels, trained weights, all prunable "
+                "weights; ± half the interval over seeds, that of the excess from differences "
+                "within each seed. Verdict: + relevant, − irrelevant, 0 its interval holds zero, "
+                "? no interval.",
+            ),
+            *_distance_sections(lead, figures),
+            Section(
+                title="Was anything learned?",
+                figures=figures["accuracy"],
+                table=_accuracy_table(lead["accuracy"]),
+            ),
+            Section(
+                title="Sigma by block, from level 0 on and from level 1 on",
+                figures=figures["sigma"],
+                table=_sigma_table(shown["sigma"]),
+            ),
             Section(
                 title="What limits this",
-                text=list(limits(cells, missing=missing, common=common, window=window)),
+                items=list(_limits(runs, unfinished=unfinished, common=common, window=window)),
             ),
-            *_cell_sections(out, cells),
+            Section(
+                title="The runs",
+                links=[(run.name, f"{run.folder}/report.html") for run in runs],
+                note="Device, time and command of each stand on its own page.",
+            ),
         ],
     )
-    _print(lead["sigma"], missing, console)
-    console.print(said[0], **AS_IS)
-    console.print(f"report: {page}", **AS_IS)
-    return page
 
 
-def _print(sigma: Frame, missing: Sequence[str], console: Console) -> None:
-    head, rows = lead_rows(sigma)
-    table = Table(*head)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    if missing:
-        console.print(f"not finished and left out: {'; '.join(missing)}", **AS_IS)
+def lead_table(folder: Path) -> pd.DataFrame:
+    """Sigma of every run over all levels, as the paper's Table 2, for the terminal."""
+    sigma = read_findings(folder)["sigma"]
+    return _lead_table(sigma[sigma["window"] == sigma["window"].iloc[0]])
 
 
-def _save_figures(
-    out: Path, cells: Sequence[CellRun], lead: dict[str, Frame], common: str
-) -> Figures:
-    blocks = _opposite_blocks(lead["sigma"])
+def _draw(folder: Path, lead: Mapping[str, pd.DataFrame]) -> dict[str, list[tuple[Path, str]]]:
+    """Each figure with its caption, as a section takes them."""
+    paths, distances = lead["paths"], lead["distances"]
     drawn = {
-        "flow": plots.flow_of_tasks(_without(path_frame(cells, blocks), common), blocks),
+        "flow": plots.flow_of_tasks(paths, (paths["block_x"][0], paths["block_y"][0])),
         "sigma": plots.sigma_by_stage(lead["sigma"]),
         "accuracy": plots.accuracy_curves(lead["accuracy"]),
     }
-    distances = lead["distances"]
-    between_tasks = distances[distances["between"] == "tasks"]
+    between_tasks = distances[distances["between"] == TASKS]
     if len(between_tasks):
         starts = [start_text(row) for row in between_tasks.to_dict("records")]
         last = between_tasks["block"].iloc[-1]
         titles = {ALL: "root mean square over blocks", last: f"{last} alone"}
         drawn["distances"] = plots.distances_by_start(between_tasks.assign(start=starts), titles)
-    return {
-        name: [(save_figure(figure, out / "figures", name), CAPTIONS[name])]
-        for name, figure in drawn.items()
-    }
+    return {name: [(save_figure(figure, folder / "figures", name), CAPTIONS[name])]
+            for name, figure in drawn.items()}  # fmt: skip
 
 
-def _sections(sigma: Frame, lead: dict[str, Frame], figures: Figures) -> Iterator[Section]:
-    """What was measured; `lead` holds the tables of the window that leads, `sigma` all windows."""
-    head, rows = lead_rows(lead["sigma"])
-    yield Section(
-        title="Sigma by task and start (the paper's Table 2)",
-        figures=figures["flow"],
-        head=head,
-        rows=rows,
-        note="The paper's estimator over all levels, trained weights, over all prunable weights; "
-        "± half the interval over seeds, that of the excess from differences within each seed. "
-        "Verdict: + relevant, − irrelevant, 0 its interval holds zero, ? no interval.",
-    )
-    yield from _distance_sections(lead, figures)
-    head, rows = accuracy_rows(lead["accuracy"])
-    yield Section(
-        title="Was anything learned?",
-        figures=figures["accuracy"],
-        head=head,
-        rows=rows,
-        note="Test accuracy, mean over seeds ± their standard deviation.",
-    )
-    head, rows = sigma_rows(sigma)
-    yield Section(
-        title="Sigma by block, from level 0 on and from level 1 on",
-        figures=figures["sigma"],
-        head=head,
-        rows=rows,
-    )
+# What is said.
 
 
-def _distance_sections(lead: dict[str, Frame], figures: Figures) -> Iterator[Section]:
-    drawn = figures.get("distances", [])
-    if len(lead["changes"]):
-        head, rows = change_rows(lead["changes"])
+def _answers(lead: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """The verdict first; tables of one window."""
+    sigma, changes = lead["sigma"], lead["changes"]
+    for reason, rows in sigma[sigma["withheld"] != ""].groupby("withheld", sort=False):
+        names = rows[["task", "init"]].drop_duplicates().agg(" from ".join, axis=1)
+        yield f"No sigma verdict for {', '.join(names)}: {reason}."
+    of_profile = changes[(changes["block"] == ALL) & changes["measure"].isin(list(SOURCES))]
+    for names, rows in of_profile.groupby(["task_a", "task_b", "init_a", "init_b"], sort=False):
+        found = {row["measure"]: row for row in rows.to_dict("records")}
+        yield f"Are {names[0]} and {names[1]} closer when pre-trained than from {SCRATCH}? " + (
+            "; ".join(f"{SOURCES[name]}: {_closer(row)}" for name, row in found.items()) + "."
+        )
+    for claim, rows in lead["claims"].groupby("claim", sort=False):
+        counts = [
+            f"{source} {(of_source['found'] == 'held').sum()} of {len(of_source)}"
+            for source, of_source in rows.groupby("source", sort=False)
+        ]
+        yield f"{claim}: held by {', '.join(counts)}."
+    known = sigma.dropna(subset=["low"])
+    for null in (null for null in NULLS if f"excess_{null}" in sigma and len(known)):
+        records: Any = known.to_dict("records")
+        excess = [Estimate.of(row, f"excess_{null}") for row in records]
+        beyond = sum(found.excludes() for found in excess)
+        yield f"Excess over the {null} null: {beyond} of {len(excess)} intervals exclude 0."
+    for (task, init), rows in sigma.dropna(subset=["published"]).groupby(["task", "init"]):
+        by_block = rows.set_index("block")
+        found = agreement(by_block["sigma"], by_block["published"])
+        yield f"{task} from {init} beside {rows['published_row'].iloc[0]}: {found.text()}."
+
+
+def _closer(row: Mapping[Any, Any]) -> str:
+    change = Estimate(row["change"], row["low"], row["high"])
+    return f"by {change.text()}, {row['found']}"
+
+
+def _limits(
+    runs: Sequence[VisionRun], *, unfinished: Sequence[str], common: str, window: str
+) -> Iterator[str]:
+    if unfinished:
+        yield f"Not finished and left out: {'; '.join(unfinished)}."
+    if common:
+        yield f"All tasks are parts of their data sets, {common}, which their names here leave out."
+    models = sorted({str(run.flow.settings.get("model")) for run in runs})
+    if any(run.published for run in runs) and (common or models != [RESNET]):
+        yield (
+            "The paper's rows are of ResNet-50 on whole data sets, pre-trained on ImageNet with "
+            f"labels; here: {', '.join(models)}."
+        )
+    elif any(run.published and run.is_pretrained for run in runs):
+        yield "The paper's pre-trained rows start from ImageNet with labels, whatever starts here."
+    floors = " and ".join(f"{floor:g} % on {task}" for task, floor in FLOORS.items())
+    yield f"No sigma verdict below a dense accuracy of {floors}: little was learned."
+    num_seeds = min(len(run.flow.seeds) for run in runs)
+    if num_seeds == 1:
+        yield "One seed gives no interval: no claim is decided."
+    else:
+        yield (
+            f"{num_seeds} seeds a run, which runs share: differences are taken seed by seed. What "
+            "is not decided is not shown to be absent."
+        )
+    yield f"Means over levels {window}; the paper does not say which levels its means cover."
+    yield "Distances are sizes: scatter between seeds makes them positive. Shares sum to one."
+
+
+# Tables.
+
+
+def _half_width(name: str, high: str) -> Column:
+    """Value ± half of its interval."""
+
+    def text(row: Mapping[Any, Any]) -> str:
+        half = "" if np.isnan(row[high]) else f" ± {row[high] - row[name]:.3f}"
+        return number_text(row[name]) + half
+
+    return text
+
+
+def _name(row: Mapping[Any, Any]) -> str:
+    return f"{row['task']} from {init_text(row['init'])}"
+
+
+def _lead_table(sigma: pd.DataFrame) -> pd.DataFrame:
+    """As the paper's Table 2: each run, then its nulls, its excess and its published row."""
+    blocks = list(dict.fromkeys(sigma["block"]))
+    lines = {"sigma": ("", _half_width("sigma", "high"))}
+    lines |= {f"sigma_{null}": (f"{null} null", signed(f"sigma_{null}")) for null in NULLS}
+    excess = f"excess_{INIT}"
+    lines[excess] = (f"excess over {INIT}", _half_width(excess, f"{excess}_high"))
+    lines["published"] = ("paper", signed("published"))
+    rows = []
+    for _, of_run in sigma.groupby(["task", "init"], sort=False):
+        values: Any = of_run.set_index("block").reindex(blocks).to_dict("records")
+        first = of_run.iloc[0]
+        classes = " ".join(CLASSES[relevance] for relevance in of_run["relevance"])
+        for name, (title, column) in lines.items():
+            if name not in of_run or of_run[name].isna().all():
+                continue
+            is_own = name == "sigma"
+            title = _name(dict(first)) if is_own else f"{INDENT}{title}"
+            verdict = first["verdict"] if first["withheld"] else classes
+            assert callable(column)
+            rows.append([title, *map(column, values), verdict if is_own else ""])
+    return pd.DataFrame(rows, columns=pd.Index(["sigma", *blocks, "verdict"]))
+
+
+def _sigma_table(sigma: pd.DataFrame) -> pd.DataFrame:
+    columns: dict[str, Column] = {"run": _name, "block": "block", "levels": "window"}
+    columns["sigma"] = _half_width("sigma", "high")
+    for null in (null for null in (*NULLS, "gaussian") if f"sigma_{null}" in sigma):
+        columns[null] = signed(f"sigma_{null}")
+        if null in NULLS:
+            columns[f"excess over {null}"] = _half_width(f"excess_{null}", f"excess_{null}_high")
+    return tabulate(sigma, columns | {"paper": signed("published"), "verdict": "verdict"})
+
+
+def _accuracy_table(accuracy: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for _, of_run in accuracy.groupby(["task", "init"], sort=False):
+        best = of_run["accuracy"].fillna(-1).idxmax()
+        found = pd.concat([of_run.iloc[[0, -1]], of_run.loc[[best]]]).to_dict("records")
+        rows.append([_name(found[0]), *(_accuracy(row) for row in found)])
+    return pd.DataFrame(rows, columns=pd.Index(["run", "dense", "last level", "best level"]))
+
+
+def _accuracy(row: Mapping[Any, Any]) -> str:
+    sd = "" if np.isnan(row["sd"]) else f" ± {row['sd']:.1f}"
+    return f"{row['accuracy']:.1f}{sd} % at {100 * row['density']:.3g} % kept"
+
+
+def _tasks(row: Mapping[Any, Any]) -> str:
+    return f"{row['task_a']}, {row['task_b']}" if row["between"] == TASKS else row["task_a"]
+
+
+def _place(row: Mapping[Any, Any]) -> str:
+    return "all blocks" if row["block"] == ALL else row["block"]
+
+
+def _distance_sections(
+    lead: Mapping[str, pd.DataFrame], figures: Mapping[str, list[tuple[Path, str]]]
+) -> Iterator[Section]:
+    changes, drawn = lead["changes"], figures.get("distances", [])
+    if len(changes):
+        of_page = changes[changes["measure"].isin(list(SOURCES))]
         yield Section(
             title="With and without pre-training",
             figures=drawn,
-            head=head,
-            rows=rows,
-            note="Sigma beyond a null: the change of the distance of sigma less that of the null.",
+            table=tabulate(
+                of_page.sort_values("block", kind="stable"),
+                {
+                    "distance of": lambda row: f"{SOURCES[row['measure']]}, {_place(row)}",
+                    "from scratch": number("scratch"),
+                    "pre-trained": number("pretrained"),
+                    "closer by": _half_width("change", "high"),
+                    "closer?": _found,
+                    "tasks": _tasks,
+                    "pre-trained by": start_text,
+                },
+            ),
+            note="Beyond a null: the change of the distance of sigma less that of the null.",
         )
         drawn = []
-    for claim, of_claim in lead["claims"].groupby("claim", sort=False):
-        head, rows = claim_rows(of_claim)
-        yield Section(title=f"The paper's claim: {claim}", head=head, rows=rows)
+    columns: dict[str, Column] = {"of": "subject", "tried on": "source"}
+    for claim, rows in lead["claims"].groupby("claim", sort=False):
+        table = tabulate(rows, columns | {"verdict": _found, "numbers": "numbers"})
+        yield Section(title=f"The paper's claim: {claim}", table=table)
     if len(lead["distances"]):
-        head, rows = distance_rows(lead["distances"])
         yield Section(
             title="Distances between tasks, and between starts",
             figures=drawn,
-            head=head,
-            rows=rows,
+            table=_distance_table(lead["distances"]),
             note="Root mean square over blocks, or one block alone. p: permutation test over "
-            "seeds, and in brackets the smallest value that so few seeds can give.",
+            "seeds, and the smallest value that so few seeds can give.",
         )
 
 
-def _cell_sections(out: Path, cells: Sequence[CellRun]) -> Iterator[Section]:
-    yield Section(
-        title="The cells' own pages",
-        links=[(cell.name, f"{cell.folder}/report.html") for cell in cells],
-    )
-    rows = []
-    for cell in cells:
-        about = read_json(out / cell.folder / "environment.json")
-        seconds = duration_text(about["seconds"]) if "seconds" in about else ""
-        names = ("device", "commit", "command")
-        rows.append([cell.name, seconds, *(str(about.get(name, "")) for name in names)])
-    yield Section(
-        title="How the cells were run",
-        head=["cell", "time", "device", "commit", "command"],
-        rows=rows,
-        note="Versions stand in environment.json of each cell.",
-    )
+def _found(row: Mapping[Any, Any]) -> str:
+    return f"withheld (intervals: {row['found']})" if row["withheld"] else row["found"]
 
 
-def _opposite_blocks(sigma: Frame) -> tuple[str, str]:
-    """The blocks whose shares grow and shrink fastest, means over cells."""
-    means = sigma.groupby("block", sort=False)["sigma"].mean().dropna()
-    if len(means) < 2:
-        return sigma["block"].iloc[0], sigma["block"].iloc[-1]
-    return str(means.idxmax()), str(means.idxmin())
+def _distance_table(distances: pd.DataFrame) -> pd.DataFrame:
+    """One row per pair and place, one column per measure; pairs of tasks come first."""
+    measures = [name for name in SOURCES if name in set(distances["measure"])]
+    keys, rows = ["task_a", "task_b", "init_a", "init_b", "block"], []
+    ordered = distances.sort_values("between", kind="stable", ascending=False)
+    for _, of_place in ordered.groupby(keys, sort=False):
+        found = {row["measure"]: row for row in of_place.to_dict("records")}
+        first = found["sigma"]
+        cells = [_size(found[name]) if name in found else MISSING for name in measures]
+        p = f"{first['p']:.2f} (≥ {first['p_smallest']:.2f})"
+        rows.append([_tasks(first), start_text(first), _place(first), *cells, p])
+    names = [SOURCES[name] for name in measures]
+    head = pd.Index(["between", "start", "over", *names, "p of sigma"])
+    return pd.DataFrame(rows, columns=head)
 
 
-def _common_transforms(cells: Sequence[CellRun]) -> str:
+def _size(row: Mapping[Any, Any]) -> str:
+    """A distance, which has no sign."""
+    return Estimate(row["distance"], row["low"], row["high"]).text().replace("+", "")
+
+
+def _common_transforms(runs: Sequence[VisionRun]) -> str:
     """``+balanced=10000`` where all tasks have it; empty otherwise."""
-    transforms = {split_name(cell.task)[1] for cell in cells}
+    transforms = {split_name(run.task)[1] for run in runs}
     return "+" + "+".join(*transforms) if len(transforms) == 1 and () not in transforms else ""
 
 
-def _without(frame: Frame, common: str) -> Frame:
+def _without(frame: pd.DataFrame, common: str) -> pd.DataFrame:
     """Names without the transforms that all tasks share."""
     if not common:
         return frame

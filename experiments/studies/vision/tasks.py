@@ -1,6 +1,6 @@
-"""Tasks of a vision experiment: images, network and scheme, shared by all cells of a task.
+"""Tasks of a vision experiment: images, network and scheme, shared by all runs on a task.
 
-In: a config and the name of a data set. Out: a `Task`.
+In: a config and the name of a data set. Out: a `ImageTask`.
 """
 
 from pathlib import Path
@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.shell.progress import LevelProgress
 from experiments.studies.vision.config import STUDY_HOLDOUT, Config, slug
+from experiments.trunk.progress import LevelProgress
 from imp_rg import data
 from imp_rg.blocks import parse_blocks
 from imp_rg.config import PruneConfig, TrainConfig, require
@@ -28,14 +28,14 @@ from imp_rg.imp.replicates import map_replicates
 from imp_rg.imp.stream import STREAMED, make_stream_scheme
 from imp_rg.models import IMAGENET_BLOCKS, Model, make_model
 from imp_rg.runs.snapshots import SnapshotFolder
-from imp_rg.types import Batch, ValidatedBatch, is_accelerator
+from imp_rg.types import Batch, ValidatedBatch, compute_dtype
 
 STRIDES = {"cifar": 8, "imagenet": 32}
 """By how much a network of each stem divides the side of its images."""
 
 
 class Relay:
-    """Passes progress on to the display of the cell that runs: cells share a scheme."""
+    """Passes progress on to the display of the run at work: runs share a scheme."""
 
     def __init__(self):
         """Without a display."""
@@ -47,8 +47,8 @@ class Relay:
             self.display.on_progress(replicate, step, loss)
 
 
-class Task(NamedTuple):
-    """What the cells of a task share.
+class ImageTask(NamedTuple):
+    """What the runs on a task share.
 
     Attributes:
       name: Of the data set.
@@ -78,7 +78,7 @@ class Task(NamedTuple):
         return self.images.x_train.shape[1:]
 
 
-def load_task(config: Config, name: str, out: Path) -> Task:
+def load_task(config: Config, name: str, out: Path) -> ImageTask:
     """Loads the images of a task and builds its network and schemes; nothing is written yet.
 
     Raises:
@@ -94,7 +94,7 @@ def load_task(config: Config, name: str, out: Path) -> Task:
         held_out = jnp.asarray(images.x_val), jnp.asarray(images.y_val)
         train_data = ValidatedBatch(*train_data, *held_out)
     test_data = Batch(jnp.asarray(images.x_test), jnp.asarray(images.y_test))
-    return Task(
+    return ImageTask(
         name=name,
         images=images,
         model=model,
@@ -106,7 +106,7 @@ def load_task(config: Config, name: str, out: Path) -> Task:
     )
 
 
-def with_execution(config: Config, task: Task) -> Task:
+def with_execution(config: Config, task: ImageTask) -> ImageTask:
     """The same task run as other settings ask for: its images are not loaded again."""
     execution = _choose_execution(config)
     return task._replace(
@@ -115,7 +115,7 @@ def with_execution(config: Config, task: Task) -> Task:
     )
 
 
-def _load_streamed_task(config: Config, name: str, out: Path) -> Task:
+def _load_streamed_task(config: Config, name: str, out: Path) -> ImageTask:
     """A task whose images are read from disk while it is trained on."""
     require(config.mode != "pt", "mode", f"must not be pt for the streamed {name!r}", config.mode)
     require(config.devices == 1, "devices", f"must be 1 for the streamed {name!r}", config.devices)
@@ -125,7 +125,7 @@ def _load_streamed_task(config: Config, name: str, out: Path) -> Task:
     images, relay = folder.outline(), Relay()
     snapshots = SnapshotFolder(out / "snapshots" / slug(name), keep=2 * config.seeds)
     model = _make_model(config, images)
-    return Task(
+    return ImageTask(
         name=name,
         images=images,
         model=model,
@@ -139,7 +139,7 @@ def _load_streamed_task(config: Config, name: str, out: Path) -> Task:
 
 
 def load_images(config: Config, name: str) -> data.ImageData:
-    """The images of a set, split and normalised as in the study where it has that set."""
+    """The images of a set, split and normalized as in the study where it has that set."""
     base, transforms = split_name(name)
     is_studied = base.partition(":")[0] in STUDY_STATISTICS
     holdout = config.holdout
@@ -170,13 +170,12 @@ def _make_model(config: Config, images: data.ImageData) -> Model:
     rule = f"{config.stem} needs images of at least {stride}x{stride} pixels"
     is_fit = min(height, width) >= stride
     require(is_fit, "stem", rule, f"{height}x{width} of {images.name}")
-    is_short = config.dtype == "bfloat16" or (config.dtype == "auto" and is_accelerator())
     return make_model(
         config.model,
         num_classes=images.num_classes,
         width=config.width,
         stem=config.stem,
-        dtype=jnp.dtype(jnp.bfloat16) if is_short else None,
+        dtype=compute_dtype(config.dtype),
     )
 
 

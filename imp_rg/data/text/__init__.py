@@ -14,7 +14,7 @@ from imp_rg.data.text.masking import UNASKED, Masking, make_masking, mask_once
 from imp_rg.data.text.rows import Rows, read_questions, read_rows
 from imp_rg.data.text.squad import Question, Windows, find_answers, make_windows
 from imp_rg.data.text.tasks import Task, find_task
-from imp_rg.data.text.tokenise import Tokenizer, Tokens
+from imp_rg.data.text.tokenize import Tokenizer, Tokens
 
 
 class TextSplit(NamedTuple):
@@ -28,7 +28,7 @@ class TextSplit(NamedTuple):
       num_truncated: Examples cut to the limit of tokens.
       num_empty: Examples with a text that has no token.
       questions: If the task asks for spans, else empty.
-      windows: The same as `tokens`, with what reading answers needs; None without questions.
+      windows: The inputs of `tokens`, with what reading answers needs; None without questions.
     """
 
     tokens: Tokens
@@ -75,7 +75,7 @@ def load_text(
       source: ``jsonl:PATH`` or ``tfds``, see `imp_rg.data.text.rows.read_rows`. Masked texts (task
         ``mlm``) are the column ``text`` or the columns of any other task, from ``PATH/mlm``,
         ``PATH`` itself or ``PATH/mnli``, whichever comes first; ``tfds`` gives those of MNLI.
-      tokenizer: See `imp_rg.data.text.tokenise.load_tokenizer`.
+      tokenizer: See `imp_rg.data.text.tokenize.load_tokenizer`.
       max_length: Tokens to which inputs are cut, special tokens included.
       stride: Of windows over contexts, in tokens; only for spans.
       max_question: Tokens to which questions are cut; only for spans.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imp_rg.config import require
-from imp_rg.data.text.tokenise import MASK, Tokenizer, Tokens
+from imp_rg.data.text.tokenize import MASK, Tokenizer, Tokens
 from imp_rg.types import AnyArray, Array, Bool, Int, Key
 
 CHOSEN = 0.15

@@ -56,7 +56,7 @@ def read_rows(task: Task, source: str, split: str, *, data_dir: str | Path | Non
 
 
 def _columns(task: Task, row: Row) -> tuple[str, ...]:
-    """Those of the task; of masked texts its own or those of the first task that the row fits."""
+    """Text columns of the task, or of masked texts their own or the first task's that fits."""
     others = [other.columns for other in TASKS.values()] if task.kind == "masked" else []
     fitting = (columns for columns in [task.columns, *others] if set(columns) <= set(row))
     return next(fitting, task.columns)

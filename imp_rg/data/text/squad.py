@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from imp_rg.config import require
-from imp_rg.data.text.tokenise import Tokenizer, Tokens
+from imp_rg.data.text.tokenize import Tokenizer, Tokens
 
 NOWHERE = 0
 """Place of start and end where a window does not hold the answer: the first special token."""
@@ -163,7 +163,7 @@ def find_answers(
 
     Args:
       windows: Of the questions, see `make_windows`.
-      questions: The same as there.
+      questions: Those that `windows` were made of.
       logits: Of start and end.
       max_answer: Tokens.
 

@@ -9,7 +9,7 @@ from imp_rg.rg.ising.blocking import block_spins as block_spins
 from imp_rg.rg.ising.blocking import block_spins_to as block_spins_to
 from imp_rg.rg.ising.couplings import FIELD_OPERATORS as FIELD_OPERATORS
 from imp_rg.rg.ising.couplings import field_histogram as field_histogram
-from imp_rg.rg.ising.couplings import renormalised_couplings as renormalised_couplings
+from imp_rg.rg.ising.couplings import renormalized_couplings as renormalized_couplings
 from imp_rg.rg.ising.exact import CRITICAL_COUPLING as CRITICAL_COUPLING
 from imp_rg.rg.ising.exact import CRITICAL_TEMPERATURE as CRITICAL_TEMPERATURE
 from imp_rg.rg.ising.exact import MAGNETIC_EXPONENT as MAGNETIC_EXPONENT

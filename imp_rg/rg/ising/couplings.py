@@ -47,7 +47,7 @@ def field_histogram(
     return np.bincount(state.ravel(), minlength=2 * num_states).reshape(2, num_states)
 
 
-def renormalised_couplings(
+def renormalized_couplings(
     histogram: Int[np.ndarray, "spin field_state"], *, num_operators: int = len(FIELD_OPERATORS)
 ) -> Float[np.ndarray, " operator"]:
     """Couplings under which every operator has the mean that Callen's identity gives it.

@@ -32,13 +32,13 @@ def metropolis_sweep(
     spins: Int8[Array, "chain row column"],
     coupling: Float[Array, " chain"],
 ) -> Int8[Array, "chain row column"]:
-    """Offers every spin a flip once, the two colours of a checkerboard in turn.
+    """Offers every spin a flip once, the two colors of a checkerboard in turn.
 
-    Spins of one colour do not touch, so all of them are offered at the same time.
+    Spins of one color do not touch, so all of them are offered at the same time.
 
     Args:
       key: One uniform number per spin.
-      spins: +1 or -1; both sides even, or colours would meet across the boundary.
+      spins: +1 or -1; both sides even, or colors would meet across the boundary.
       coupling: K = 1 / T.
 
     Returns:
@@ -56,11 +56,11 @@ def metropolis_sweep(
     four, eight = (jnp.exp(-energy * coupling)[:, None, None] for energy in (4, 8))
     # A flip costs 2 s h in energy; this is the largest s h that the random number pays for.
     pays_for = 2 * (uniform < four).astype(jnp.int8) + 2 * (uniform < eight).astype(jnp.int8)
-    colour = (jnp.arange(rows)[:, None] + jnp.arange(columns)[None])[None] % 2
+    color = (jnp.arange(rows)[:, None] + jnp.arange(columns)[None])[None] % 2
 
     def half_sweep(turn, spins):
         field = sum(jnp.roll(spins, step, axis) for axis in (1, 2) for step in (1, -1))
-        flips = (spins * field <= pays_for) & (colour == turn)
+        flips = (spins * field <= pays_for) & (color == turn)
         return jnp.where(flips, -spins, spins)
 
     # A loop, because XLA would fuse both halves and make the first anew for every neighbour.

@@ -1,0 +1,1 @@
+"""The exponent of the error of vision tickets, beside the paper's."""
