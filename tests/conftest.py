@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from jaxtyping import install_import_hook
+from threadpoolctl import threadpool_limits
 
 # A run of the tests compiles a program once, for all its workers and child processes, into a folder
 # that starts empty: none is left of an earlier run or comes from the user's cache. JAX reads both
@@ -17,6 +18,12 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+# Matrices of tests are small, and BLAS threads wait for each other on cores that other workers use:
+# fitting a linear flow took 1.3 s of CPU, and takes 0.05 s with one. Plugins have loaded NumPy by
+# now; the setting is for SciPy, for the workers and for child processes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]), "blas")
 
 # A shell's background job ignores Ctrl-C, and so would every child that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -103,6 +103,8 @@ def simulate_gaussian_null(sizes, scales, block_of, densities, *, seed):
 def loop_prune(scores, masks, prunable, counts):
     """Prunes one weight at a time: always the first of the lowest surviving scores."""
     names = sorted(masks)
+    # Elements of JAX arrays take a program each.
+    scores = {name: np.asarray(scores[name]) for name in names}
     masks = {name: np.array(masks[name]) for name in names}
     chosen = [name for name, can in zip(names, prunable, strict=True) if can]
     groups = [[name] for name in chosen] if len(counts) > 1 else [chosen]
