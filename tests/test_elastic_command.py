@@ -39,14 +39,6 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiling():
-    """What is compared here is compiled alike: most time would go into making programs fast."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def prepare_once(config, console=None):
     """One compiled program a depth for all tests of this file."""

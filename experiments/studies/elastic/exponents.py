@@ -18,7 +18,7 @@ from experiments.studies.elastic.run import STAGES
 from imp_rg.published import cifar_resnet_sigma
 from imp_rg.rg.estimate import contrast, summarise
 from imp_rg.rg.stats import BlockSd, block_sd
-from imp_rg.runs import Flow
+from imp_rg.runs import Flow, frames
 from imp_rg.runs.tables import flow_spectrum
 from imp_rg.tickets.block_maps import BlockMap, sigma_mismatch
 from imp_rg.tickets.stretching import NAMED_MAPS
@@ -72,20 +72,24 @@ def read_exponents(flow: Flow, depth: int, *, last_level: int) -> Exponents:
 
 def sigma_frame(exponents: Sequence[Exponents], *, ci_level: float) -> pd.DataFrame:
     """One row per depth, range of levels and normal block: sigma, nulls, excess, printed value."""
-    rows = []
+    found = []
     for depth, last_level, values in exponents:
         paper = cifar_resnet_sigma(depth)
-        for stage, i in ((stage, i) for stage in STAGES for i in range(num_normal(depth))):
-            block = f"{stage}/block{i + 1}"
-            row = {"depth": depth, "last_level": last_level, "stage": stage, "block": block}
-            of_block = {name: of_stage[stage][:, i] for name, of_stage in values.items()}
-            for name in ("sigma", *(f"excess_{null}" for null in NULLS)):
-                row |= summarise(of_block[name], ci_level=ci_level).columns(name)
-            for name in (f"sigma_{null}" for null in NULLS):
-                row[name] = float(summarise(of_block[name]).value)
-            num_seeds = np.isfinite(of_block["sigma"]).sum()
-            rows.append(row | {"paper": paper[block], "num_seeds": num_seeds})
-    return pd.DataFrame(rows)
+        for stage in STAGES:
+            blocks = [f"{stage}/block{i + 1}" for i in range(num_normal(depth))]
+            frame = frames.sigma_frame(
+                values["sigma"][stage],
+                blocks,
+                {"depth": depth, "last_level": last_level, "stage": stage},
+                ci_level=ci_level,
+                nulls={null: values[f"sigma_{null}"][stage] for null in NULLS},
+            ).rename(columns={"low": "sigma_low", "high": "sigma_high"})
+            found.append(frame.assign(paper=[paper[block] for block in blocks]))
+    ends = [f"{name}{end}" for name in ("sigma", *(f"excess_{null}" for null in NULLS))
+            for end in ("", "_low", "_high")]  # fmt: skip
+    of_nulls = [f"sigma_{null}" for null in NULLS]
+    names = ["depth", "last_level", "stage", "block", *ends, *of_nulls, "paper", "num_seeds"]
+    return pd.concat(found, ignore_index=True)[names]
 
 
 def spread_frame(exponents: Sequence[Exponents], *, ci_level: float) -> pd.DataFrame:

@@ -47,7 +47,7 @@ from imp_rg.models.bert import BertModel, make_bert
 from imp_rg.models.bert_config import BertConfig
 from imp_rg.pytree import from_flat, leaf_paths, ones_masks, to_flat
 from imp_rg.runs.checkpoints import digest
-from imp_rg.types import Batch, Key, TrainFn, Variables, is_accelerator
+from imp_rg.types import Batch, Key, TrainFn, Variables, compute_dtype
 
 TIMED_STEPS = 4
 
@@ -103,12 +103,11 @@ def prepare(config: Config, text: TextData, console: Console) -> Setup:
 
 
 def _make_model(config: Config, text: TextData, sizes: BertConfig) -> BertModel:
-    is_short = config.dtype == "bfloat16" or (config.dtype == "auto" and is_accelerator())
     model = make_bert(
         sizes,
         kind=text.task.kind,
         num_outputs=text.task.num_outputs,
-        dtype=jnp.bfloat16 if is_short else None,
+        dtype=compute_dtype(config.dtype),
         remat=config.remat,
     )
     return model if config.pooler == "pruned" else model.with_dense_pooler()

@@ -25,7 +25,8 @@ from experiments.studies.vision.read import (
 )
 from imp_rg.report.lead import LEAD_NULLS, verdict
 from imp_rg.rg.distance import compare_values
-from imp_rg.rg.estimate import Estimate, contrast, summarise
+from imp_rg.rg.estimate import Estimate, summarise
+from imp_rg.runs import frames
 from imp_rg.runs.files import read_csv, write_csv
 
 TASKS, INITS = "tasks", "inits"
@@ -98,25 +99,17 @@ def sigma_frame(measured: WindowedSpectrum, *, ci_level: float) -> pd.DataFrame:
     every null N: sigma_N, excess_N, excess_N_low, excess_N_high; published (the paper's Table 2),
     published_row, withheld (why there is no verdict; empty if there is one), verdict.
     """
-    run, spectrum = measured.run, measured.spectrum
-    columns: dict[str, Any] = {
-        "task": run.task,
-        "init": run.init,
-        "mode": run.mode,
-        "start": run.start,
-        "block": run.flow.trajectory.blocks.names,
-        "window": measured.window,
-        "sigma": spectrum.sigma["paper"],
-        "low": spectrum.ci_low["paper"],
-        "high": spectrum.ci_high["paper"],
-        "num_seeds": spectrum.num_seeds["paper"],
-        "relevance": spectrum.relevance,
-    }
-    for name, null in measured.nulls.items():
-        per_seed = spectrum.sigma_per_seed["paper"], null.sigma_per_seed["paper"]
-        beyond = contrast(*per_seed, is_paired=True, ci_level=ci_level)
-        columns |= {f"sigma_{name}": null.sigma["paper"]} | beyond.columns(f"excess_{name}")
-    frame = pd.DataFrame(columns).iloc[: len(run.blocks)]
+    run = measured.run
+    labels = {name: getattr(run, name) for name in ("task", "init", "mode", "start")}
+    frame = frames.sigma_frame(
+        measured.spectrum.sigma_per_seed["paper"],
+        run.blocks,
+        labels,
+        ci_level=ci_level,
+        nulls={name: null.sigma_per_seed["paper"] for name, null in measured.nulls.items()},
+    )
+    frame.insert(5, "window", measured.window)
+    frame.insert(10, "relevance", measured.spectrum.relevance[: len(run.blocks)])
     theirs = run.published
     frame["published"] = theirs.values if theirs else np.nan
     frame["published_row"] = theirs.row if theirs else ""
@@ -164,7 +157,7 @@ def path_frame(runs: Sequence[VisionRun], blocks: tuple[str, str]) -> pd.DataFra
 
     Columns: task, init, start, source (trained, or the null init), level, x, y, block_x, block_y.
     """
-    frames = []
+    paths = []
     for run in runs:
         trajectory = run.flow.trajectory
         flows = {"trained": trajectory.points["trained"]}
@@ -174,8 +167,8 @@ def path_frame(runs: Sequence[VisionRun], blocks: tuple[str, str]) -> pd.DataFra
             x, y = summarise(np.asarray(point.magnitude_share)[..., at]).value.T
             names = {"task": run.task, "init": run.init, "start": run.start, "source": source}
             columns = names | {"level": range(len(x)), "x": x, "y": y}
-            frames.append(pd.DataFrame(columns | {"block_x": blocks[0], "block_y": blocks[1]}))
-    return pd.concat(frames, ignore_index=True)
+            paths.append(pd.DataFrame(columns | {"block_x": blocks[0], "block_y": blocks[1]}))
+    return pd.concat(paths, ignore_index=True)
 
 
 # Two runs beside each other.
