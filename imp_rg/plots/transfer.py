@@ -142,7 +142,7 @@ def predictor_scores(scores: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         of_level = scores[scores["level"] == level].set_index("predictor").reindex(names)
         y = np.arange(len(names)) + shift
         colors = np.where(of_level["role"] == "control", CONTROL, MEASURED)
-        left.plot([], [], color=MEASURED, linestyle="none", label=f"level {level}", **style)
+        left.plot([], [], color=MEASURED, linestyle="none", label=f"level {level:g}", **style)
         left.scatter(of_level["spearman"], y, c=colors, s=22, **style)
         right.scatter(of_level["difference"], y, c=colors, s=22, **style)
         right.hlines(y, of_level["ci_low"], of_level["ci_high"], colors=colors, linewidth=1.4)

@@ -29,9 +29,12 @@ RESNET = "resnet50"
 """The network of the paper's Tables 2 and 7."""
 
 NULLS = (INIT, "oneshot")
+LEADING = ("sigma", INIT, f"beyond_{INIT}")
+"""Of them, what the verdict says."""
+
 CLASSES = {"relevant": "+", "irrelevant": "−", "marginal": "0", "undetermined": "?"}
-INDENT = "\u2003"
-"""An em space: browsers drop ordinary ones at the start of a cell."""
+INDENT = "· "
+"""Before what belongs to the row above."""
 
 CAPTIONS = {
     "flow": "Shares of the surviving magnitude in two blocks, means over seeds; numbers are "
