@@ -16,7 +16,7 @@ from imp_rg.report.compare_verdict import (
     measure_title,
     pair_frame,
 )
-from imp_rg.report.page import Page, Section, write_page
+from imp_rg.report.page import Page, Section, limits_section, write_page
 from imp_rg.report.paper import paper_sections
 from imp_rg.report.words import percent_text
 from imp_rg.rg.estimate import MISSING
@@ -88,12 +88,7 @@ def make_page(folder: Path) -> Page:
                 "null, by counts: the verdicts of these measures alone.",
                 name="differences",
             ),
-            Section(
-                title="What limits this result",
-                text=[] if limits else ["None of the limits that this page looks for was found."],
-                items=limits,
-                name="limits",
-            ),
+            limits_section(limits),
             _runs(tables),
             Section(title="More figures", figures=others),
             *(paper_sections(paper) if paper else []),

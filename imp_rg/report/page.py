@@ -44,6 +44,13 @@ class Section:
     name: str = ""
 
 
+def limits_section(limits: Sequence[str]) -> Section:
+    """What limits a result, or that nothing was found. House definition."""
+    none = ["None of the limits that this page looks for was found."]
+    title = "What limits this result"
+    return Section(title=title, text=[] if limits else none, items=limits, name="limits")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Page:
     """What a study has to say; a pure function of its run folder.

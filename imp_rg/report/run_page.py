@@ -12,7 +12,7 @@ from imp_rg.imp.observables import OBSERVABLES
 from imp_rg.report.caveats import caveats
 from imp_rg.report.columns import Column, estimate, number, signed, significant, tabulate
 from imp_rg.report.lead import lead_frame, lead_nulls, lead_table
-from imp_rg.report.page import Page, Section, write_page
+from imp_rg.report.page import Page, Section, limits_section, write_page
 from imp_rg.report.paper import paper_sections
 from imp_rg.report.verdict import answers, run_verdict
 from imp_rg.report.words import percent_text
@@ -86,12 +86,7 @@ def make_page(folder: Path) -> Page:
                 note=_lead_note(tables),
                 name="lead",
             ),
-            Section(
-                title="What limits this result",
-                text=[] if limits else ["None of the limits that this page looks for was found."],
-                items=limits,
-                name="limits",
-            ),
+            limits_section(limits),
             Section(title="Checks", items=_checks(tables), name="checks"),
             Section(title="More figures", figures=others),
             *(paper_sections(paper, notes=notes) if paper else []),

@@ -9,7 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,12 +160,6 @@ def describe_environment(*, command: str, seconds: float) -> dict[str, Any]:
         # Linux counts kilobytes, macOS bytes.
         "peak_memory_gb": round(peak / (1e9 if sys.platform == "darwin" else 1e6), 2),
     }
-
-
-def describe_runs(folders: Iterable[Path], *, command: str) -> dict[str, Any]:
-    """`describe_environment` of an experiment made of runs: its time is theirs, resumed or not."""
-    seconds = sum(read_json(folder / "environment.json")["seconds"] for folder in folders)
-    return describe_environment(command=command, seconds=seconds) | {"finished": True}
 
 
 def _version(package: str) -> str:
