@@ -26,15 +26,6 @@ from imp_rg.rg.monte_carlo_rg import (
 UPDATES = (ising.metropolis_sweep, ising.cluster_sweep)
 
 
-@pytest.fixture(autouse=True)
-def compile_quickly(request):
-    """Lattices are tiny and programs many: compiling them less well halves the time."""
-    is_long = request.node.get_closest_marker("long") is not None
-    jax.config.update("jax_disable_most_optimizations", not is_long)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def all_states():
     """Every configuration of a 4 x 4 torus."""
