@@ -4,8 +4,8 @@ import dataclasses
 import json
 from unittest import mock
 
-import jax
 import pytest
+from interrupting import stopped_before
 from language_inputs import LETTERS, planted_rows, write_checkpoint, write_rows, write_tasks
 from rich.console import Console
 
@@ -14,24 +14,12 @@ from experiments.shell import cli
 from experiments.studies.language.assemble import load_texts, prepare
 from experiments.studies.language.config import PRESETS
 from experiments.trunk import run
-from experiments.trunk.progress import LevelProgress
 
 TABLES = ("flow.csv", "null_flow.csv", "metrics.csv", "spectrum.csv", "observables.csv")
 SMALL = (
     *("--preset", "smoke", "--max-length", "24", "--levels", "2"),
     *("--batch-size", "8", "--buckets", "1"),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """Networks are tiny and programs many: compiling them less well takes a fraction of the time.
-
-    Runs whose bits are compared are all made so.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +77,8 @@ def test_again_it_only_writes_the_pages(inputs, finished, capsys):
 
 
 def test_a_stopped_run_ends_with_the_same_bits(inputs, finished, tmp_path):
-    start_level = LevelProgress.start_level
-
-    def stop_at_two(progress, level, density, active):
-        if level == 2:
-            raise KeyboardInterrupt
-        start_level(progress, level, density, active)
-
     flags = (*inputs, "--tasks", "mrpc", "--out", str(tmp_path / "run"))
-    with (
-        mock.patch.object(LevelProgress, "start_level", stop_at_two),
-        pytest.raises(KeyboardInterrupt),
-    ):
+    with stopped_before(2):
         run_without_pages(*flags)
     run_without_pages(*flags)
     for name in TABLES:

@@ -38,17 +38,6 @@ JITTED = jax.jit(prune_masks, static_argnames="prunable")
 PRUNE_FNS = [JITTED, prune_masks_on_host]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """Networks are tiny and programs many: compiling them less well takes a fraction of the time.
-
-    States whose bits are compared are all made so.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def draw(seed, *, num_ties=False):
     """Scores of a real network, with many equal ones if asked for."""
     params = MODEL.init(jax.random.key(seed), SHAPE).params

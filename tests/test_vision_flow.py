@@ -10,6 +10,7 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
+from interrupting import stopped_before
 
 from experiments import vision_flow
 from experiments.shell import cli
@@ -18,7 +19,6 @@ from experiments.studies.pretrain.assemble import WEIGHTS
 from experiments.studies.vision import run as vision_run
 from experiments.studies.vision.config import PRESETS, RunSpec
 from experiments.trunk import run
-from experiments.trunk.progress import LevelProgress
 from imp_rg.foreign import variables
 from imp_rg.models import IMAGENET_BLOCKS, make_model, resnet_imagenet
 from imp_rg.pytree import ones_masks, to_flat
@@ -147,18 +147,8 @@ def test_again_it_only_reports(finished, capsys):
 
 
 def test_a_stopped_run_ends_with_the_same_bits(finished, weights, tmp_path):
-    start_level = LevelProgress.start_level
-
-    def stop_at_two(progress, level, density, active):
-        if level == 2:
-            raise KeyboardInterrupt
-        start_level(progress, level, density, active)
-
     flags = ("--inits", str(weights), "--out", str(tmp_path / "run"))
-    with (
-        mock.patch.object(LevelProgress, "start_level", stop_at_two),
-        pytest.raises(KeyboardInterrupt),
-    ):
+    with stopped_before(2):
         run_without_pages(*flags)
     run_without_pages(*flags)
     for name in TABLES:
