@@ -149,7 +149,7 @@ def train(trap, nothing):
 
 def null(trap, nothing):
     del nothing
-    _before(run, "_record_nulls", trap)
+    _before(run, "record_nulls", trap)
 
 
 def _before(owner, name, trap):
@@ -160,7 +160,7 @@ def _before(owner, name, trap):
             trap.strike(name)
         return original(*args, **kwargs)
 
-    setattr(owner, name, wrapped)
+    put(owner, name, wrapped)
 
 
 def _around_save(before, after):

@@ -1,9 +1,11 @@
 """Killed at any moment and started again, a run ends with the same bits as one left alone."""
 
+import builtins
 import os
 import shutil
 import signal
 
+import kill_points
 import pytest
 from kill_points import KINDS
 from small_run import FLAGS, contents, everything, finished_run, run_in_process, start
@@ -40,6 +42,20 @@ def kill_and_go_on(points, flags, tmp_path, *, in_process=False):
     assert (out / "report.html").exists()
     assert not [path for path in out.rglob("*") if files.is_temporary(path)]
     return out
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"checkpoint"}))  # it hooks no name
+def test_every_kill_hooks_what_a_run_calls(kind, monkeypatch):
+    """The long tests would be the first to see that a function is called something else."""
+    hooked = []
+
+    def put(owner, name, _):
+        assert hasattr(owner, name) or hasattr(builtins, name), name
+        hooked.append(name)
+
+    monkeypatch.setattr(kill_points, "put", put)
+    KINDS[kind](kill_points.Trap(1, "nowhere"), "x")
+    assert hooked
 
 
 def test_few_kills(tmp_path):
