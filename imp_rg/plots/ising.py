@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from imp_rg.blocks import REST
-from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, percent_ticks
+from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, legend, percent_ticks
 
 COLORS = (SEED, MEASURED, FIT, "#009E73", "#CC79A7")
 MARKERS = ("s", "o", "^", "D", "v")
@@ -38,7 +38,7 @@ def configurations(
     """
     figure = Figure(figsize=(WIDTH, 0.27 * WIDTH * len(relative)), layout="constrained")
     axes = figure.subplots(len(relative), len(levels), squeeze=False)
-    for row, temperature in zip(range(len(relative)), relative, strict=True):
+    for row, temperature in enumerate(relative):
         for column, spins in enumerate(levels):
             axis = axes[row, column]
             _draw_spins(axis, spins[row])
@@ -71,8 +71,7 @@ def exponents(table: pd.DataFrame) -> Figure:
         axis.set_xlabel("number of operators")
         axis.set_ylabel(f"${name}$")
         axis.xaxis.set_major_locator(FixedLocator(sorted(sector["num_operators"].unique())))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    legend(figure, figure.axes[:1], ncols=3)
     return figure
 
 
@@ -98,7 +97,7 @@ def coupling_flow(table: pd.DataFrame, critical: float) -> Figure:
     by_level.xaxis.set_major_locator(FixedLocator(sorted(table["level"].unique())))
     by_level.set_xlabel("blocking level")
     by_level.set_ylabel("nearest-neighbour coupling")
-    figure.legend(*plane.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend(figure, [plane], ncols=3)
     return figure
 
 
@@ -168,16 +167,18 @@ def _draw_coupling_plane(axis: Axes, table: pd.DataFrame, critical: float) -> No
             x, y, color=COLORS[line], marker=MARKERS[line], markersize=4, linewidth=0.8,
             label=_temperature_text(temperature, critical),
         )  # fmt: skip
-        for n in range(len(x) - 1):
-            _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), COLORS[line])
+        _draw_arrows(axis, x, y, COLORS[line])
     axis.set_xlabel("coupling of nearest neighbours")
     axis.set_ylabel("coupling of diagonal neighbours")
 
 
-def _arrow(axis: Axes, start: tuple, end: tuple, color: str) -> None:
-    if np.isfinite([*start, *end]).all():
-        tail, head = (tuple(np.array(start) + f * (np.array(end) - start)) for f in (0.45, 0.6))
-        axis.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": color})
+def _draw_arrows(axis: Axes, x: np.ndarray, y: np.ndarray, color: str) -> None:
+    """In the middle of each step of a path."""
+    path = np.column_stack([x, y])
+    for start, end in zip(path[:-1], path[1:], strict=True):
+        if np.isfinite([start, end]).all():
+            tail, head = (tuple(start + f * (end - start)) for f in (0.45, 0.6))
+            axis.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": color})
 
 
 def _draw_magnetisation(axis: Axes, binder: pd.DataFrame, critical: float) -> None:
@@ -241,7 +242,6 @@ def _draw_block_plane(axis: Axes, flow: pd.DataFrame) -> None:
     grows, shrinks = growth.idxmax(), growth.idxmin()
     x, y = shares[grows].to_numpy(), shares[shrinks].to_numpy()
     axis.plot(x, y, "o-", color=MEASURED, markersize=3.5, linewidth=0.8)
-    for n in range(len(x) - 1):
-        _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), MEASURED)
+    _draw_arrows(axis, x, y, MEASURED)
     axis.set_xlabel(f"share of {grows} (gains most)")
     axis.set_ylabel(f"share of {shrinks} (loses most)")

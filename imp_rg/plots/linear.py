@@ -28,9 +28,9 @@ def linear_prediction(fitted: FittedFlow) -> Figure:
     num_columns = 2 if len(fitted.groups) in (2, 4) else 3
     num_rows = math.ceil(len(fitted.groups) / num_columns)
     figure = Figure(figsize=(WIDTH, 0.9 + 2.1 * num_rows), layout="constrained")
-    grid = figure.subplots(num_rows, num_columns, sharex=True, squeeze=False)
-    axes = list(grid.ravel())[: len(fitted.groups)]
-    for axis in list(grid.ravel())[len(axes) :]:
+    grid = figure.subplots(num_rows, num_columns, sharex=True, squeeze=False).ravel()
+    axes = list(grid[: len(fitted.groups)])
+    for axis in grid[len(axes) :]:
         axis.set_visible(False)
     models = {
         "linear flow from level 0": (fitted.predicted(), "--", FIT),
