@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
 from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, draw_seeds, legend
 from imp_rg.rg import FittedFlow
@@ -40,7 +41,7 @@ def linear_prediction(fitted: FittedFlow) -> Figure:
         draw_seeds(axis, fitted.time, fitted.shares[..., i])
         low, high = axis.get_ylim()
         for label, (z, style, color) in models.items():
-            mean = _shares(z.mean(axis=0), fitted.basis)[:, i]
+            mean = softmax(z.mean(axis=0) @ fitted.basis.T, axis=-1)[:, i]
             axis.plot(fitted.time, mean, style, color=color, linewidth=1.6, label=label)
         axis.set_ylim(low - 0.2 * (high - low), high + 0.2 * (high - low))
         axis.set_title(group, fontsize=8)
@@ -104,9 +105,3 @@ def _corners(fitted: FittedFlow) -> tuple[np.ndarray, np.ndarray]:
 def _fixed_point(fitted: FittedFlow) -> np.ndarray:
     """In coordinates; NaN without one."""
     return np.log(fitted.fixed_point) @ fitted.basis
-
-
-def _shares(z: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    log_shares = z @ basis.T
-    shares = np.exp(log_shares - log_shares.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)

@@ -24,12 +24,7 @@ from imp_rg.config import require
 from imp_rg.data.text import TextData, TextSplit, load_text
 from imp_rg.data.text.batches import TextBatch, padding_waste
 from imp_rg.data.text.tokenize import load_tokenizer
-from imp_rg.foreign.bert_variables import (
-    LoadedBert,
-    find_checkpoint,
-    load_bert,
-    read_config,
-)
+from imp_rg.foreign.bert_variables import LoadedBert, find_checkpoint, load_bert, read_config
 from imp_rg.imp.execution import Execution
 from imp_rg.imp.finetune import (
     FinetuneConfig,

@@ -135,8 +135,8 @@ def make_page(folder: Path) -> Page:
     name = Path(read_json(folder / "config.json")["checkpoint"]).name
     figure = save_figure(init_sigma(table), folder / "figures", "sigma")
     caption = (
-        "Left: by layer. Right: by kind of matrix. Filled: the checkpoint's weights; open: "
-        "Gaussian weights with the size and the standard deviation of each matrix."
+        "init: the checkpoint's weights. gaussian: weights with the size and the standard "
+        "deviation of each matrix."
     )
     return Page(
         title=f"Pruning {name} without training",
@@ -152,7 +152,7 @@ def make_page(folder: Path) -> Page:
 
 
 def answers(table: pd.DataFrame) -> list[str]:
-    """From where to where sigma runs by layer and by kind, and how far Gaussian weights give it."""
+    """Ranges of sigma, and how far Gaussian weights give it."""
     sentences = []
     for partition in PARTITIONS:
         rows = table[table["partition"] == partition].set_index("block")
