@@ -141,4 +141,4 @@ def _short(block: str) -> str:
 
 
 def _by_task(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return dict(iter(rows.groupby("task", sort=False)))
+    return {str(task): of_task for task, of_task in rows.groupby("task", sort=False)}

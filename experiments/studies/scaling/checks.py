@@ -76,7 +76,8 @@ def check_percolation(seed: int, *, sizes: Sequence[int], scale: float) -> Check
         rng = np.random.default_rng([seed, size])
         curve = wrapping_curve(rng, size, DENSITIES, num_samples=NUM_BINS * num_bins)
         curves.append(curve.samples)
-        parts.append(_points(DENSITIES, curve.probability, curve.error, size))
+        columns = {"x": DENSITIES, "y": curve.probability, "y_err": curve.error, "size": size}
+        parts.append(pd.DataFrame(columns))
     exact = {"x_c": THRESHOLD, "nu": NU}
     return _check("percolation", parts, curves, (0.6, 1.0), exact)
 
@@ -102,7 +103,8 @@ def check_ising(seed: int, *, sizes: Sequence[int], scale: float) -> Check:
         bins = _binder_bins(key, size, temperature, num_sweeps)
         curves.append(bins)
         error = bins.std(axis=0, ddof=1) / np.sqrt(len(bins))
-        parts.append(_points(temperature, bins.mean(axis=0), error, size))
+        columns = {"x": temperature, "y": bins.mean(axis=0), "y_err": error, "size": size}
+        parts.append(pd.DataFrame(columns))
     exact = {"x_c": CRITICAL_TEMPERATURE, "nu": 1 / THERMAL_EXPONENT}
     return _check("ising", parts, curves, (2.27, 1.2), exact)
 
@@ -130,10 +132,6 @@ def _moments(key: jax.Array, spins: jax.Array) -> jax.Array:
     del key
     squared = jnp.mean(spins.astype(jnp.float32), axis=(1, 2)) ** 2
     return jnp.stack([squared, squared**2])
-
-
-def _points(x: np.ndarray, y: np.ndarray, y_err: np.ndarray, size: int) -> pd.DataFrame:
-    return pd.DataFrame({"x": x, "y": y, "y_err": y_err, "size": size})
 
 
 def _check(
