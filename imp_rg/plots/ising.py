@@ -16,10 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from imp_rg.blocks import REST
+from imp_rg.plots.intervals import SERIES_STYLES
 from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, legend, percent_ticks
-
-COLORS = (SEED, MEASURED, FIT, "#009E73", "#CC79A7")
-MARKERS = ("s", "o", "^", "D", "v")
 
 
 @rc_context(STYLE)
@@ -64,8 +62,8 @@ def exponents(table: pd.DataFrame) -> Figure:
             sizes = f"{rows['fine_size'].iloc[0]} to {rows['coarse_size'].iloc[0]}"
             axis.errorbar(
                 rows["num_operators"] + 0.06 * line, rows["value"], rows["error"],
-                color=COLORS[line % 5], marker=MARKERS[line % 5], markersize=3.5, linewidth=1,
-                capsize=2, label=f"blocking {blocking} ({sizes})",
+                markersize=3.5, linewidth=1, capsize=2, **SERIES_STYLES[line],
+                label=f"blocking {blocking} ({sizes})",
             )  # fmt: skip
         axis.axhline(sector["exact"].iloc[0], color="#666666", linestyle="--", label="exact")
         axis.set_xlabel("number of operators")
@@ -89,9 +87,8 @@ def coupling_flow(table: pd.DataFrame, critical: float) -> Figure:
     for line, (temperature, rows) in enumerate(table.groupby("temperature")):
         nearest = rows[rows["operator"] == "nearest"]
         by_level.errorbar(
-            nearest["level"], nearest["coupling"], nearest["error"], color=COLORS[line],
-            marker=MARKERS[line], markersize=4, capsize=2,
-            label=_temperature_text(temperature, critical),
+            nearest["level"], nearest["coupling"], nearest["error"], markersize=4, capsize=2,
+            **SERIES_STYLES[line], label=_temperature_text(temperature, critical),
         )  # fmt: skip
     by_level.axhline(0, color="#666666", linestyle=":")
     by_level.xaxis.set_major_locator(FixedLocator(sorted(table["level"].unique())))
@@ -164,10 +161,10 @@ def _draw_coupling_plane(axis: Axes, table: pd.DataFrame, critical: float) -> No
         path = rows.pivot(index="level", columns="operator", values="coupling")
         x, y = path["nearest"].to_numpy(), path["diagonal"].to_numpy()
         axis.plot(
-            x, y, color=COLORS[line], marker=MARKERS[line], markersize=4, linewidth=0.8,
+            x, y, markersize=4, linewidth=0.8, **SERIES_STYLES[line],
             label=_temperature_text(temperature, critical),
         )  # fmt: skip
-        _draw_arrows(axis, x, y, COLORS[line])
+        _draw_arrows(axis, x, y, SERIES_STYLES[line]["color"])
     axis.set_xlabel("coupling of nearest neighbours")
     axis.set_ylabel("coupling of diagonal neighbours")
 

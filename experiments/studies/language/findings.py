@@ -196,7 +196,7 @@ def task_frame(table: pd.DataFrame, differences: pd.DataFrame, flows: Flows) -> 
 
 def excludes_zero(differences: pd.DataFrame) -> np.ndarray:
     """Whether the interval of each difference leaves 0 out."""
-    return Estimate(differences["mean"], differences["low"], differences["high"]).excludes()
+    return Estimate.at(differences, "mean").excludes()
 
 
 def verdict(differences: pd.DataFrame) -> Verdict:

@@ -44,8 +44,8 @@ CAPTIONS = {
     "differences": "Differences within each seed. Of many intervals some exclude 0 by chance; the "
     "stars of the table stand after Holm's correction.",
     "kinds": "Means over seeds; last row: the pre-trained weights, never trained.",
-    "likeness": "Likeness of each layer (by number) to what comes before it, pre-trained weights, "
-    "against the size of its exponent. The paper expects small exponents where layers are alike.",
+    "likeness": "Each layer (by number) and what comes before it, pre-trained weights. The paper "
+    "expects small exponents where layers are alike.",
 }
 
 VERDICTS = {
@@ -134,9 +134,8 @@ def make_page(folder: Path) -> Page:
                     },
                 ),
                 note="Means over seeds. Moved: distance of the surviving weights from their "
-                "pre-trained values over the norm of those, mean over levels. Where the dense "
-                "metric is that of always giving the same answer, the flow is one of weights that "
-                "learned nothing.",
+                "pre-trained values, mean over levels. Where the dense metric is that of always "
+                "giving the same answer, nothing was learned.",
             ),
             Section(
                 title="What limits this",
@@ -210,8 +209,7 @@ def _difference_sections(
         title="What learning adds: differences within each seed",
         figures=[figure],
         table=_init_differences(differences),
-        note="* p below 0.05 after Holm's correction over all tasks and layers. The other two "
-        "differences stand in differences.csv.",
+        note="* p below 0.05 after Holm's correction over all tasks and layers.",
     )
     yield Section(
         title="",
@@ -241,8 +239,8 @@ def _difference_sections(
                 "largest": _size("largest"),
             },
         ),
-        note="Init: pre-trained weights, never trained. Oneshot: fine-tuned dense weights, not "
-        "retrained. The last row is what the masks of IMP do on the pre-trained weights.",
+        note="Init: pre-trained weights, never trained. Oneshot: dense fine-tuned ones, not "
+        "retrained.",
     )
 
 
@@ -259,9 +257,8 @@ def _likeness_section(ranks: pd.DataFrame, figure: tuple[Path, str]) -> Section:
         title="Are layers with small exponents like their neighbours?",
         figures=[figure],
         table=pd.DataFrame(records),
-        note="Spearman's rank correlation over layers with |sigma|, which the paper's explanation "
-        "wants negative; p over all orders of the layers. Tasks share the layers of one encoder: "
-        "they are no replicates.",
+        note="Spearman's rank correlation with |sigma|, which the paper's explanation wants "
+        "negative; p over orders of the layers. Tasks share one encoder: they are no replicates.",
     )
 
 
@@ -331,28 +328,23 @@ def limits(
     if unfinished:
         yield f"Not finished and left out: {', '.join(unfinished)}."
     yield (
-        f"{count_text(num_seeds, 'seed')} a task. All start from the same pre-trained weights: "
-        "they differ in the head, the order of the data and dropout, so intervals say nothing of "
-        "other checkpoints."
+        f"{count_text(num_seeds, 'seed')} a task, all from the same pre-trained weights: intervals "
+        "say nothing of other checkpoints."
     )
     if 1 < num_seeds < 5:
-        yield (
-            f"With {num_seeds} seeds t-intervals are wide, and Holm's correction leaves little "
-            "power: a difference that does not stand is not shown to be absent."
-        )
+        yield "With few seeds a difference that does not stand is not shown to be absent."
     yield (
         f"{count_text(settings['epochs'], 'epoch')} a level, inputs of up to "
         f"{settings['max_length']} tokens, {count_text(settings['levels'], 'pruning')}."
     )
     if settings["checkpoint"] == EMBEDDED:
         yield (
-            "The embedded encoder is a sentence encoder: distilled, then trained on sentence "
-            "pairs. It is no plain pre-trained BERT, and has 6 layers of 384 units instead of 12 "
-            "of 768; the paper's Table 3 does not apply to it."
+            "The embedded encoder is distilled, then trained on sentence pairs, and has 6 layers "
+            "of 384 units: the paper's Table 3 does not apply to it."
         )
     yield (
-        "Shares sum to one, so the layers of a task are not independent; sigma is over all "
-        "prunable weights, the pooler included, which is in no layer."
+        "The layers of a task are not independent: shares sum to one, with those of the pooler, "
+        "which is in no layer."
     )
 
 

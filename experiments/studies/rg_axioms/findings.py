@@ -31,12 +31,12 @@ Invariance = Literal["unknown", "not refuted", "small dependence", "dependence"]
 def write_tables(
     folder: Path, flows: Mapping[float, Flow], divisions: Mapping[float, int], *, ci_level: float
 ) -> None:
-    """Computes and writes every table but that of the checks.
+    """Writes every table but that of the checks.
 
     Args:
       folder: Of the experiment.
       flows: By step size x.
-      divisions: How many steps x a largest one is divided into.
+      divisions: Into how many steps x the largest one is divided.
       ci_level: Coverage of the intervals.
     """
     tables = {
@@ -122,11 +122,12 @@ def _overlaps(
 ) -> Iterator[dict[str, Any]]:
     """Overlaps of two replicates, each a step size and a seed, at all matched densities."""
     (x_a, seed_a), (x_b, seed_b) = one, other
+    read_a, read_b = flows[x_a].read_masks, flows[x_b].read_masks
+    assert read_a is not None and read_b is not None, "runs of ours keep their tickets"
     density = flows[x_a].trajectory.density[:: divisions[x_a]]
     for level in range(1, len(density)):
-        masks_a, masks_b = (
-            _masks(flows[x], seed, level * divisions[x]) for x, seed in (one, other)
-        )
+        masks_a = read_a(seed_a, level * divisions[x_a])
+        masks_b = read_b(seed_b, level * divisions[x_b])
         overlap = mask_overlap(masks_a.values(), (masks_b[name] for name in masks_a))
         yield {
             "kind": kind,
@@ -139,11 +140,6 @@ def _overlaps(
             "chance": overlap.chance,
             "above_chance": overlap.jaccard - overlap.chance,
         }
-
-
-def _masks(flow: Flow, seed: int, level: int) -> Mapping[str, np.ndarray]:
-    assert flow.read_masks is not None, "runs of ours keep their tickets"
-    return flow.read_masks(seed, level)
 
 
 def by_paper(frame: pd.DataFrame) -> pd.DataFrame:
