@@ -36,7 +36,7 @@ class Estimate(NamedTuple):
         return cls(row[name], row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan))
 
     @classmethod
-    def at(cls, row: Mapping[Any, Any], name: str = "value") -> "Estimate":
+    def at(cls, row: Any, name: str = "value") -> "Estimate":
         """From the columns NAME, low and high of a row, or of a whole frame."""
         return cls(row[name], row["low"], row["high"])
 

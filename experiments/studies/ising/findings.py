@@ -24,19 +24,16 @@ SECTORS = {
 
 def tables(plans: Sequence[Plan], results: Mapping[str, PlanResult]) -> dict[str, pd.DataFrame]:
     """Every table by name, from the results of the plans by theirs."""
-    by_name = {plan.name: plan for plan in plans}
-    size = by_name["exponents"].size
+    size = max(plan.size for plan in plans)
+    temperatures = {plan.name: tuple(dict.fromkeys(plan.temperatures)) for plan in plans}
 
     def of(kind: str) -> dict[str, PlanResult]:
         """Results of the plans `kind X`, by X."""
         return {n.split()[1]: found for n, found in results.items() if n.split()[0] == kind}
 
-    def temperatures(name: str) -> tuple[float, ...]:
-        return tuple(dict.fromkeys(by_name[name].temperatures))
-
     binder = {int(part): result for part, result in of("binder").items()}
     energy = of("energy")
-    at = {update: temperatures(f"energy {update}") for update in energy}
+    at = {update: temperatures[f"energy {update}"] for update in energy}
     timing = {
         "plan": [plan.name for plan in plans],
         "seconds": [round(results[plan.name].seconds, 2) for plan in plans],
@@ -47,7 +44,7 @@ def tables(plans: Sequence[Plan], results: Mapping[str, PlanResult]) -> dict[str
         "binder": binder_table(binder),
         "crossing": crossing_table(binder),
         "energy": energy_table(energy, at, size),
-        "couplings": coupling_table(results["couplings"], temperatures("couplings"), size),
+        "couplings": coupling_table(results["couplings"], temperatures["couplings"], size),
         "timing": pd.DataFrame(timing),
     }
 

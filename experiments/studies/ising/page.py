@@ -170,10 +170,11 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
 def coupling_table(table: pd.DataFrame) -> pd.DataFrame:
     """Couplings by temperature and level."""
     records = []
-    for (temperature, level), part in table.groupby(["temperature", "level"]):
-        record = {"T / T_c": _relative(part.iloc[0]), "level": str(level)}
-        record["1 / T"] = f"{1 / float(temperature):.4f}"
-        for row in part.to_dict("records"):
+    for (_, level), part in table.groupby(["temperature", "level"]):
+        first, *_ = rows = part.to_dict("records")
+        record = {"T / T_c": _relative(first), "level": str(level)}
+        record["1 / T"] = f"{1 / first['temperature']:.4f}"
+        for row in rows:
             record[row["operator"]] = error_text(row["coupling"], row["error"])
         records.append(record)
     return pd.DataFrame(records)
@@ -202,7 +203,7 @@ def _exponent(row: Mapping[Any, Any]) -> str:
     return f"{error_text(row['value'], row['error'])} ({deviation} %)"
 
 
-def _relative(row: Mapping[Any, Any] | pd.Series) -> str:
+def _relative(row: Mapping[Any, Any]) -> str:
     return f"{row['temperature'] / CRITICAL_TEMPERATURE:.3f}"
 
 

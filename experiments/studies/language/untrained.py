@@ -170,10 +170,10 @@ def answers(table: pd.DataFrame) -> list[str]:
 def limits(pooler: pd.DataFrame) -> list[str]:
     """What a reader must know before believing the numbers."""
     text = [
-        "Shares are of all prunable weights: the matrices of the layers and the pooler, which is "
-        "in no layer and of no kind. sigma_blocks in sigma.csv leaves the pooler out of the total.",
-        "One checkpoint has no seeds, so there are no intervals: these are the exponents of these "
-        "weights, exactly. What IMP adds is measured by experiments.language_flow.",
+        "Shares are of all prunable weights, those of the pooler included, which is in no layer "
+        "and of no kind; sigma_blocks in sigma.csv leaves them out.",
+        "One checkpoint has no seeds, so there are no intervals. What IMP adds is measured by "
+        "experiments.language_flow.",
     ]
     empty = pooler[pooler["surviving"] == 0]
     if len(empty):

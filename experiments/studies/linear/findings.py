@@ -68,12 +68,9 @@ def fit_run(flow: Flow, group: str, *, without_rest: bool, ci_level: float) -> L
 
     Args:
       flow: Of the run.
-      group: As `group_blocks` takes it.
-      without_rest: Whether what is in no group is left out.
+      group: As of `group_blocks`.
+      without_rest: As of `group_blocks`.
       ci_level: Coverage of the intervals.
-
-    Returns:
-      The fits.
 
     Raises:
       ValueError: If the groups are not understood, or the run has too little.

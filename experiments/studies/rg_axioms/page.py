@@ -33,10 +33,12 @@ BY_CONSTRUCTION = (
 
 DETERMINISM = (
     "A stored key repeats data order and augmentation; what is left is the order in which a device "
-    "adds. On a CPU the same program on as many usable cores repeats its bits, also with replicates "
+    "adds. On a CPU the same program on as many usable cores repeats its bits, also replicates "
     "in threads; other cores or another driver of the training loop may not. On a GPU "
     "--deterministic is needed.",
 )
+
+KINDS = {"step": "one seed, two step sizes", "seed": "two seeds, one step size"}
 
 VERDICTS = {
     "unknown": "With refinement one seed gives no interval: nothing can be said about sigma and c.",
@@ -88,30 +90,18 @@ def make_page(folder: Path) -> Page:
             Section(title="Where determinism needs more than a key", text=DETERMINISM),
             Section(
                 title="Is sigma invariant under c?",
-                figures=[
-                    (
-                        by_scale,
-                        "At each step size x. An interval that holds 0 shows no dependence on x.",
-                    )
-                ],
+                figures=[(by_scale, "An interval that holds 0 shows no dependence on x.")],
                 table=difference_table(differences, ci),
                 note=f"Seed by seed ({settings['seeds']} seeds), paper's estimator; others stand "
                 "in differences.csv. The width of the intervals says what could have been seen.",
             ),
             Section(
                 title="Masks at equal densities",
-                figures=[
-                    (
-                        masks,
-                        "Bands: t-intervals over seeds.",
-                    )
-                ],
+                figures=[(masks, "Bands: t-intervals over seeds.")],
                 table=tabulate(
                     lowest_overlaps(overlap),
                     {
-                        "masks of": lambda row: {
-                            "step": "one seed, two step sizes", "seed": "two seeds, one step size"
-                        }[row["kind"]],
+                        "masks of": lambda row: KINDS[row["kind"]],
                         "density": number("density"),
                         "overlap": number("jaccard", 2),
                         "by chance": number("chance", 2),
