@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from imp_rg.blocks import REST
 from imp_rg.plots.intervals import SERIES_STYLES
-from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, legend, percent_ticks
+from imp_rg.plots.style import FIT, MEASURED, STYLE, WIDTH, draw_seeds, legend, percent_ticks
 
 
 @rc_context(STYLE)
@@ -219,8 +219,7 @@ def _draw_error(axis: Axes, metrics: pd.DataFrame) -> None:
     errors = 100 - metrics.pivot(index="density", columns="seed", values="test_metric")
     errors = errors.sort_index()
     density = errors.index.to_numpy()
-    axis.plot(100 * density, errors.to_numpy(), color=SEED, alpha=0.6, linewidth=0.8)
-    axis.plot(100 * density, errors.mean(axis=1), "o-", color=MEASURED, markersize=3)
+    draw_seeds(axis, 100 * density, errors.to_numpy().T)
     axis.set_xscale("log")
     axis.set_yscale("log")
     percent_ticks(axis.xaxis, density)

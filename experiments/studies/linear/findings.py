@@ -47,20 +47,16 @@ class LinearResult:
     """Fits of one run.
 
     Attributes:
-      name: Of the run.
+      flow: Of the run.
       fits: `TRAINED` first, then the nulls.
       laws: What was fitted, with intervals.
       members: Names of the blocks of each group.
-      num_seeds: Of the run, incomplete ones included.
-      is_single: Whether this is the one-shot flow of a single checkpoint.
     """
 
-    name: str
+    flow: Flow
     fits: dict[str, FittedFlow]
     laws: dict[str, LinearFlow]
     members: dict[str, list[str]]
-    num_seeds: int
-    is_single: bool
 
 
 def fit_run(flow: Flow, group: str, *, without_rest: bool, ci_level: float) -> LinearResult:
@@ -90,12 +86,10 @@ def fit_run(flow: Flow, group: str, *, without_rest: bool, ci_level: float) -> L
     rule = f"{flow.name} must hold a seed that has every level, and weights in every group"
     require(TRAINED in fits, "run", rule, "none")
     return LinearResult(
-        name=flow.name,
+        flow=flow,
         fits=fits,
         laws=laws,
         members={group: [names[i] for i in blocks] for group, blocks in groups.items()},
-        num_seeds=len(flow.seeds),
-        is_single=flow.settings.get("kind") == "single",
     )
 
 
@@ -187,11 +181,11 @@ def findings(result: LinearResult) -> dict[str, Any]:
     null = next((null for null in LEAD_NULLS if null in result.laws), None)
     is_apart = Estimate(law.G, *np.moveaxis(law.G_ci, -1, 0)).excludes()
     return {
-        "name": result.name,
+        "name": result.flow.name,
         "members": result.members,
-        "num_seeds": result.num_seeds,
+        "num_seeds": len(result.flow.seeds),
         "num_complete": len(fitted.shares),
-        "is_single": result.is_single,
+        "is_single": result.flow.settings.get("kind") == "single",
         "reasons": list(law.reasons),
         "cross_terms_help": bool(law.one_step < law.one_step_diagonal),
         "misfit": misfit(fitted),
