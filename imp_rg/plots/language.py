@@ -14,7 +14,7 @@ from imp_rg.plots.style import MEASURED, STYLE, WIDTH, legend
 
 @rc_context(STYLE)
 def sigma_by_layer(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
-    """Sigma of every task by layer with intervals, and below the nulls of each task.
+    """Sigma of every task by layer with intervals, beside its nulls.
 
     Args:
       table: ``table3.csv``.
@@ -130,6 +130,7 @@ def init_sigma(table: pd.DataFrame) -> Figure:
         draw_null(axis, range(len(rows)), rows["sigma"], "init")
         draw_null(axis, range(len(rows)), rows["gaussian"], "gaussian")
         name_categories(axis, [_short(block) for block in rows["block"]])
+        axis.tick_params(axis="x", rotation=90)
         axis.set_ylabel("σ without training")
         axis.set_title(f"by {partition}")
     legend(figure, axes[:1], ncols=2)

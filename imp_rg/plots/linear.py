@@ -86,9 +86,8 @@ def _draw_field(axis: Axes, fitted: FittedFlow, low: np.ndarray, high: np.ndarra
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     rate = grid @ fitted.G.T + fitted.b
     if np.abs(rate).max() > 0:
-        axis.streamplot(
-            x, y, rate[..., 0], rate[..., 1], color="#bbbbbb", linewidth=0.8, density=0.9
-        )
+        u, v = np.moveaxis(rate, -1, 0)
+        axis.streamplot(x, y, u, v, color="#bbbbbb", linewidth=0.8, density=0.9)
 
 
 def _corners(fitted: FittedFlow) -> tuple[np.ndarray, np.ndarray]:

@@ -26,13 +26,8 @@ def tables(plans: Sequence[Plan], results: Mapping[str, PlanResult]) -> dict[str
     """Every table by name, from the results of the plans by theirs."""
     size = max(plan.size for plan in plans)
     temperatures = {plan.name: tuple(dict.fromkeys(plan.temperatures)) for plan in plans}
-
-    def of(kind: str) -> dict[str, PlanResult]:
-        """Results of the plans `kind X`, by X."""
-        return {n.split()[1]: found for n, found in results.items() if n.split()[0] == kind}
-
-    binder = {int(part): result for part, result in of("binder").items()}
-    energy = of("energy")
+    binder = {plan.size: results[plan.name] for plan in plans if "binder" in plan.name}
+    energy = {n.split()[1]: found for n, found in results.items() if "energy" in n}
     at = {update: temperatures[f"energy {update}"] for update in energy}
     timing = {
         "plan": [plan.name for plan in plans],

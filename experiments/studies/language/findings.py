@@ -194,19 +194,15 @@ def task_frame(table: pd.DataFrame, differences: pd.DataFrame, flows: Flows) -> 
     return pd.DataFrame(rows)
 
 
-def excludes_zero(differences: pd.DataFrame) -> np.ndarray:
-    """Whether the interval of each difference leaves 0 out."""
-    return Estimate.at(differences, "mean").excludes()
-
-
 def verdict(differences: pd.DataFrame) -> Verdict:
     """Does the IMP flow differ from the `init` flow, over all tasks and layers?"""
     rows = differences[differences["contrast"] == INIT].dropna(subset=["low"])
     if rows.empty:
         return "unknown"
-    if (rows["p_holm"] < LEVEL).any():
+    counts = _counts(rows)
+    if counts["num_holm"]:
         return "differs"
-    return "by chance" if excludes_zero(rows).any() else "not shown"
+    return "by chance" if counts["num_beyond"] else "not shown"
 
 
 def contrast_frame(differences: pd.DataFrame) -> pd.DataFrame:
@@ -229,7 +225,7 @@ def contrast_frame(differences: pd.DataFrame) -> pd.DataFrame:
 
 def _counts(differences: pd.DataFrame) -> dict[str, int]:
     return {
-        "num_beyond": int(excludes_zero(differences).sum()),
+        "num_beyond": int(Estimate.at(differences, "mean").excludes().sum()),
         "num_holm": int((differences["p_holm"] < LEVEL).sum()),
     }
 

@@ -13,7 +13,7 @@ from experiments.studies.linear.findings import TRAINED, read_fit
 from imp_rg.plots.linear import linear_plane, linear_prediction
 from imp_rg.plots.style import save_figure
 from imp_rg.report.columns import number, signed, tabulate
-from imp_rg.report.page import Page, Section
+from imp_rg.report.page import Page, Section, limits_section
 from imp_rg.report.words import block_list, count_text
 from imp_rg.rg.estimate import Estimate
 from imp_rg.rg.linear import MAX_CONDITION, MIN_PER_PARAMETER, RIDGES
@@ -79,11 +79,7 @@ def make_page(folder: Path) -> Page:
                 note="What the log-ratio of the column's group adds to the exponent of the row's "
                 "group; rows sum to zero.",
             ),
-            Section(
-                title="What limits this result",
-                items=[*limits(found, scalars(table, TRAINED))],
-                name="limits",
-            ),
+            limits_section([*limits(found, scalars(table, TRAINED))]),
             Section(
                 title="Groups",
                 table=tabulate(members, {"group": "group", "blocks": "blocks"}),

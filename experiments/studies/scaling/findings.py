@@ -116,10 +116,8 @@ def _collapse(points: pd.DataFrame, size: str) -> dict[str, Any]:
     errors = table.to_numpy(float)
     sizes, levels, density = np.array(table.columns.to_list(), float).T
     mean = errors.mean(axis=0)
-    plateau = {s: max(mean[(sizes == s) & (levels < 3)].mean(), 1e-9) for s in np.unique(sizes)}
-    is_used = (errors > 0).all(axis=0) & (
-        mean > ABOVE_PLATEAU * np.array([plateau[s] for s in sizes])
-    )
+    plateau = np.array([max(mean[(sizes == s) & (levels < 3)].mean(), 1e-9) for s in sizes])
+    is_used = (errors > 0).all(axis=0) & (mean > ABOVE_PLATEAU * plateau)
     none = {"value": np.nan, "error": np.nan, "quality": np.nan, "num_points": 0}
     if len(errors) < 2:
         return none | {"why": "one seed has no error bar"}
