@@ -67,10 +67,11 @@ def joint_arrays(points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def joint_frame(law: JointLaw) -> pd.DataFrame:
     """One row a parameter: value, low, high (NaN without interval)."""
+    none = np.nan, np.nan
     shared = [("phi", law.phi, *law.phi_ci), ("psi", law.psi, *law.psi_ci)]
-    shared += [("gamma", law.gamma, *law.gamma_ci), ("p", law.p), ("e_up", law.e_up)]
+    shared += [("gamma", law.gamma, *law.gamma_ci), ("p", law.p, *none), ("e_up", law.e_up, *none)]
     plateaus = [
-        (f"e_np, width {width:g}, depth {depth:g}", e_np)
+        (f"e_np, width {width:g}, depth {depth:g}", e_np, *none)
         for width, depth, e_np in zip(law.width, law.depth, law.e_np, strict=True)
     ]
     return pd.DataFrame([*shared, *plateaus], columns=["parameter", "value", "low", "high"])
