@@ -6,10 +6,11 @@ draw_null(axis, places + 0.3, sigma_init, "init")
 name_categories(axis, blocks)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from imp_rg.plots.style import MEASURED, NULL_MEANINGS, NULL_STYLES
@@ -45,6 +46,26 @@ def draw_estimates(
     axis.plot(*values, **style)
     draw_lines = axis.vlines if is_upright else axis.hlines
     draw_lines(places, estimate.low, estimate.high, color=style["color"], linewidth=1.5)
+
+
+def draw_series(
+    axis: Axes, series: Mapping[str, pd.DataFrame], column: str, blocks: Sequence[str]
+) -> None:
+    """Several series side by side at every block, with intervals; names the blocks.
+
+    Args:
+      axis: Where.
+      series: By label: a row per block with the columns block, `column`, low and high.
+      column: What is drawn.
+      blocks: In their order.
+    """
+    shifts = shifts_of(len(series))
+    for i, ((label, rows), shift) in enumerate(zip(series.items(), shifts, strict=True)):
+        listed = rows.set_index("block").loc[list(blocks)]
+        columns = (listed[name].to_numpy(float) for name in (column, "low", "high"))
+        places, style = np.arange(len(blocks)) + shift, SERIES_STYLES[i % len(SERIES_STYLES)]
+        draw_estimates(axis, places, Estimate(*columns), label=label, **style)
+    name_categories(axis, blocks)
 
 
 def draw_null(

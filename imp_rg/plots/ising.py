@@ -16,10 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from imp_rg.blocks import REST
-from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, percent_ticks
-
-COLORS = (SEED, MEASURED, FIT, "#009E73", "#CC79A7")
-MARKERS = ("s", "o", "^", "D", "v")
+from imp_rg.plots.intervals import SERIES_STYLES
+from imp_rg.plots.style import FIT, MEASURED, STYLE, WIDTH, draw_seeds, legend, percent_ticks
 
 
 @rc_context(STYLE)
@@ -38,7 +36,7 @@ def configurations(
     """
     figure = Figure(figsize=(WIDTH, 0.27 * WIDTH * len(relative)), layout="constrained")
     axes = figure.subplots(len(relative), len(levels), squeeze=False)
-    for row, temperature in zip(range(len(relative)), relative, strict=True):
+    for row, temperature in enumerate(relative):
         for column, spins in enumerate(levels):
             axis = axes[row, column]
             _draw_spins(axis, spins[row])
@@ -64,15 +62,14 @@ def exponents(table: pd.DataFrame) -> Figure:
             sizes = f"{rows['fine_size'].iloc[0]} to {rows['coarse_size'].iloc[0]}"
             axis.errorbar(
                 rows["num_operators"] + 0.06 * line, rows["value"], rows["error"],
-                color=COLORS[line % 5], marker=MARKERS[line % 5], markersize=3.5, linewidth=1,
-                capsize=2, label=f"blocking {blocking} ({sizes})",
+                markersize=3.5, linewidth=1, capsize=2, **SERIES_STYLES[line],
+                label=f"blocking {blocking} ({sizes})",
             )  # fmt: skip
         axis.axhline(sector["exact"].iloc[0], color="#666666", linestyle="--", label="exact")
         axis.set_xlabel("number of operators")
         axis.set_ylabel(f"${name}$")
         axis.xaxis.set_major_locator(FixedLocator(sorted(sector["num_operators"].unique())))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    legend(figure, figure.axes[:1], ncols=3)
     return figure
 
 
@@ -90,15 +87,14 @@ def coupling_flow(table: pd.DataFrame, critical: float) -> Figure:
     for line, (temperature, rows) in enumerate(table.groupby("temperature")):
         nearest = rows[rows["operator"] == "nearest"]
         by_level.errorbar(
-            nearest["level"], nearest["coupling"], nearest["error"], color=COLORS[line],
-            marker=MARKERS[line], markersize=4, capsize=2,
-            label=_temperature_text(temperature, critical),
+            nearest["level"], nearest["coupling"], nearest["error"], markersize=4, capsize=2,
+            **SERIES_STYLES[line], label=_temperature_text(temperature, critical),
         )  # fmt: skip
     by_level.axhline(0, color="#666666", linestyle=":")
     by_level.xaxis.set_major_locator(FixedLocator(sorted(table["level"].unique())))
     by_level.set_xlabel("blocking level")
     by_level.set_ylabel("nearest-neighbour coupling")
-    figure.legend(*plane.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend(figure, [plane], ncols=3)
     return figure
 
 
@@ -165,19 +161,21 @@ def _draw_coupling_plane(axis: Axes, table: pd.DataFrame, critical: float) -> No
         path = rows.pivot(index="level", columns="operator", values="coupling")
         x, y = path["nearest"].to_numpy(), path["diagonal"].to_numpy()
         axis.plot(
-            x, y, color=COLORS[line], marker=MARKERS[line], markersize=4, linewidth=0.8,
+            x, y, markersize=4, linewidth=0.8, **SERIES_STYLES[line],
             label=_temperature_text(temperature, critical),
         )  # fmt: skip
-        for n in range(len(x) - 1):
-            _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), COLORS[line])
+        _draw_arrows(axis, x, y, SERIES_STYLES[line]["color"])
     axis.set_xlabel("coupling of nearest neighbours")
     axis.set_ylabel("coupling of diagonal neighbours")
 
 
-def _arrow(axis: Axes, start: tuple, end: tuple, color: str) -> None:
-    if np.isfinite([*start, *end]).all():
-        tail, head = (tuple(np.array(start) + f * (np.array(end) - start)) for f in (0.45, 0.6))
-        axis.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": color})
+def _draw_arrows(axis: Axes, x: np.ndarray, y: np.ndarray, color: str) -> None:
+    """In the middle of each step of a path."""
+    path = np.column_stack([x, y])
+    for start, end in zip(path[:-1], path[1:], strict=True):
+        if np.isfinite([start, end]).all():
+            tail, head = (tuple(start + f * (end - start)) for f in (0.45, 0.6))
+            axis.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": color})
 
 
 def _draw_magnetisation(axis: Axes, binder: pd.DataFrame, critical: float) -> None:
@@ -221,8 +219,7 @@ def _draw_error(axis: Axes, metrics: pd.DataFrame) -> None:
     errors = 100 - metrics.pivot(index="density", columns="seed", values="test_metric")
     errors = errors.sort_index()
     density = errors.index.to_numpy()
-    axis.plot(100 * density, errors.to_numpy(), color=SEED, alpha=0.6, linewidth=0.8)
-    axis.plot(100 * density, errors.mean(axis=1), "o-", color=MEASURED, markersize=3)
+    draw_seeds(axis, 100 * density, errors.to_numpy().T)
     axis.set_xscale("log")
     axis.set_yscale("log")
     percent_ticks(axis.xaxis, density)
@@ -241,7 +238,6 @@ def _draw_block_plane(axis: Axes, flow: pd.DataFrame) -> None:
     grows, shrinks = growth.idxmax(), growth.idxmin()
     x, y = shares[grows].to_numpy(), shares[shrinks].to_numpy()
     axis.plot(x, y, "o-", color=MEASURED, markersize=3.5, linewidth=0.8)
-    for n in range(len(x) - 1):
-        _arrow(axis, (x[n], y[n]), (x[n + 1], y[n + 1]), MEASURED)
+    _draw_arrows(axis, x, y, MEASURED)
     axis.set_xlabel(f"share of {grows} (gains most)")
     axis.set_ylabel(f"share of {shrinks} (loses most)")

@@ -5,19 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from imp_rg.plots.style import MEASURED, NULL_MEANINGS, NULL_STYLES, STYLE, WIDTH
-
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+from imp_rg.plots.intervals import SERIES_STYLES, draw_null, draw_series, name_categories
+from imp_rg.plots.style import MEASURED, STYLE, WIDTH, legend
 
 
 @rc_context(STYLE)
 def sigma_by_layer(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
-    """Sigma of every task by layer with intervals, and below the nulls of each task.
+    """Sigma of every task by layer with intervals, beside its nulls.
 
     Args:
       table: ``table3.csv``.
@@ -26,15 +23,16 @@ def sigma_by_layer(table: pd.DataFrame, published: pd.DataFrame | None = None) -
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axis = figure.subplots()
     blocks = list(dict.fromkeys(table["block"]))
-    _draw_tasks(axis, table, blocks, value="sigma")
+    draw_series(axis, _by_task(table), "sigma", blocks)
+    places = np.arange(len(blocks))
     for null in ("init", "oneshot"):
-        mean = table.groupby("block", sort=False)[null].mean()
-        _draw_null(axis, mean.loc[blocks].to_numpy(float), null, f"{null}: {NULL_MEANINGS[null]}")
+        means = table.groupby("block")[null].mean().loc[blocks]
+        draw_null(axis, places, means.to_numpy(float), null)
     if published is not None:
-        rows = published.groupby("block", sort=False)["sigma"].mean().reindex(blocks)
-        axis.plot(rows.to_numpy(float), "_", color=MEASURED, markersize=14, zorder=1,
+        means = published.groupby("block")["sigma"].mean().loc[blocks]
+        axis.plot(places, means.to_numpy(float), "_", color=MEASURED, markersize=14, zorder=1,
                   label="paper's Table 3, mean over tasks")  # fmt: skip
-    _finish(axis, blocks, "σ")
+    axis.set_ylabel("σ")
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     return figure
 
@@ -51,11 +49,11 @@ def differences_by_block(differences: pd.DataFrame, contrasts: Sequence[str]) ->
     axes = list(figure.subplots(len(contrasts), 1, sharex=True, squeeze=False).ravel())
     blocks = list(dict.fromkeys(differences["block"]))
     for axis, contrast in zip(axes, contrasts, strict=True):
-        _draw_tasks(axis, differences[differences["contrast"] == contrast], blocks, value="mean")
-        _finish(axis, blocks, "difference of σ")
+        rows = differences[differences["contrast"] == contrast]
+        draw_series(axis, _by_task(rows), "mean", blocks)
+        axis.set_ylabel("difference of σ")
         axis.set_title(contrast)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=8)
+    legend(figure, axes[:1], ncols=6)
     return figure
 
 
@@ -103,11 +101,11 @@ def likeness_beside_sigma(
     size = table.set_index(["task", "block"])["sigma"].abs()
     shown = similarity[similarity["weights"] == "pretrained"]
     for axis, (measure, name) in zip(axes, measures.items(), strict=True):
-        for i, (task, rows) in enumerate(shown.groupby("task", sort=False)):
+        for i, (task, rows) in enumerate(_by_task(shown).items()):
             places = size.reindex([(task, layer) for layer in rows["layer"]]).to_numpy(float)
-            style = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
             likeness = rows[measure].to_numpy(float)
-            axis.plot(likeness, places, linestyle="none", markersize=4.5, label=task, **style)
+            axis.plot(likeness, places, linestyle="none", markersize=4.5, label=task,
+                      **SERIES_STYLES[i % len(SERIES_STYLES)])  # fmt: skip
             for x, y, layer in zip(likeness, places, rows["layer"], strict=True):
                 if i == 0 and np.isfinite(x) and np.isfinite(y):
                     axis.annotate(layer.removeprefix("layer"), (x, y), fontsize=7,
@@ -115,8 +113,7 @@ def likeness_beside_sigma(
         axis.set_xlabel(name, fontsize=8)
         axis.tick_params(labelsize=7)
     axes[0].set_ylabel("|σ|")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=8)
+    legend(figure, axes[:1], ncols=6)
     return figure
 
 
@@ -128,49 +125,21 @@ def init_sigma(table: pd.DataFrame) -> Figure:
       table: ``sigma.csv`` of `experiments.language_init`.
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
-    axes = figure.subplots(1, 2)
+    axes = list(figure.subplots(1, 2))
     for axis, (partition, rows) in zip(axes, table.groupby("partition", sort=False), strict=True):
-        blocks = [_short(block) for block in rows["block"]]
-        axis.plot(rows["sigma"].to_numpy(float), linestyle="none",
-                  label="weights of the checkpoint", **NULL_STYLES["init"])  # fmt: skip
-        axis.plot(rows["gaussian"].to_numpy(float), fillstyle="none", linestyle="none",
-                  markersize=7, label="Gaussian weights", **NULL_STYLES["gaussian"])  # fmt: skip
-        _finish(axis, blocks, "σ without training")
+        draw_null(axis, range(len(rows)), rows["sigma"], "init")
+        draw_null(axis, range(len(rows)), rows["gaussian"], "gaussian")
+        name_categories(axis, [_short(block) for block in rows["block"]])
+        axis.tick_params(axis="x", rotation=90)
+        axis.set_ylabel("σ without training")
         axis.set_title(f"by {partition}")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    legend(figure, axes[:1], ncols=2)
     return figure
-
-
-def _draw_tasks(axis: Axes, rows: pd.DataFrame, blocks: list[str], *, value: str) -> None:
-    """One marker with its interval a block and task, tasks side by side."""
-    tasks = list(dict.fromkeys(rows["task"]))
-    shifts = np.linspace(-0.28, 0.28, len(tasks)) if len(tasks) > 1 else [0.0]
-    for i, (task, shift) in enumerate(zip(tasks, shifts, strict=True)):
-        of_task = rows[rows["task"] == task].set_index("block").loc[blocks]
-        places = np.arange(len(blocks)) + shift
-        color = COLORS[i % len(COLORS)]
-        axis.plot(places, of_task[value], linestyle="none", marker=MARKERS[i % len(MARKERS)],
-                  color=color, markersize=4.5, label=task)  # fmt: skip
-        axis.vlines(places, of_task["low"], of_task["high"], color=color, linewidth=1.3)
-
-
-def _draw_null(axis: Axes, values: np.ndarray, null: str, label: str) -> None:
-    """A bar across all tasks of a block."""
-    places = np.arange(len(values))
-    line = "-" if null == "init" else "--"
-    axis.hlines(values, places - 0.42, places + 0.42, color=NULL_STYLES[null]["color"],
-                linestyle=line, linewidth=1.6, zorder=1, label=label)  # fmt: skip
 
 
 def _short(block: str) -> str:
     return block.replace("attention_", "attn. ")
 
 
-def _finish(axis: Axes, blocks: list[str], label: str) -> None:
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.grid(False, axis="x")
-    axis.set_xlim(-0.5, len(blocks) - 0.5)
-    rotation, side = (40, "right") if sum(map(len, blocks)) > 40 else (0, "center")
-    axis.set_xticks(range(len(blocks)), blocks, rotation=rotation, ha=side, fontsize=8)
-    axis.set_ylabel(label)
+def _by_task(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {str(task): of_task for task, of_task in rows.groupby("task", sort=False)}

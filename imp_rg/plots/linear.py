@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
 from imp_rg.plots.style import FIT, MEASURED, SEED, STYLE, WIDTH, draw_seeds, legend
 from imp_rg.rg import FittedFlow
@@ -28,9 +29,9 @@ def linear_prediction(fitted: FittedFlow) -> Figure:
     num_columns = 2 if len(fitted.groups) in (2, 4) else 3
     num_rows = math.ceil(len(fitted.groups) / num_columns)
     figure = Figure(figsize=(WIDTH, 0.9 + 2.1 * num_rows), layout="constrained")
-    grid = figure.subplots(num_rows, num_columns, sharex=True, squeeze=False)
-    axes = list(grid.ravel())[: len(fitted.groups)]
-    for axis in list(grid.ravel())[len(axes) :]:
+    grid = figure.subplots(num_rows, num_columns, sharex=True, squeeze=False).ravel()
+    axes = list(grid[: len(fitted.groups)])
+    for axis in grid[len(axes) :]:
         axis.set_visible(False)
     models = {
         "linear flow from level 0": (fitted.predicted(), "--", FIT),
@@ -40,7 +41,7 @@ def linear_prediction(fitted: FittedFlow) -> Figure:
         draw_seeds(axis, fitted.time, fitted.shares[..., i])
         low, high = axis.get_ylim()
         for label, (z, style, color) in models.items():
-            mean = _shares(z.mean(axis=0), fitted.basis)[:, i]
+            mean = softmax(z.mean(axis=0) @ fitted.basis.T, axis=-1)[:, i]
             axis.plot(fitted.time, mean, style, color=color, linewidth=1.6, label=label)
         axis.set_ylim(low - 0.2 * (high - low), high + 0.2 * (high - low))
         axis.set_title(group, fontsize=8)
@@ -85,9 +86,8 @@ def _draw_field(axis: Axes, fitted: FittedFlow, low: np.ndarray, high: np.ndarra
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     rate = grid @ fitted.G.T + fitted.b
     if np.abs(rate).max() > 0:
-        axis.streamplot(
-            x, y, rate[..., 0], rate[..., 1], color="#bbbbbb", linewidth=0.8, density=0.9
-        )
+        u, v = np.moveaxis(rate, -1, 0)
+        axis.streamplot(x, y, u, v, color="#bbbbbb", linewidth=0.8, density=0.9)
 
 
 def _corners(fitted: FittedFlow) -> tuple[np.ndarray, np.ndarray]:
@@ -104,9 +104,3 @@ def _corners(fitted: FittedFlow) -> tuple[np.ndarray, np.ndarray]:
 def _fixed_point(fitted: FittedFlow) -> np.ndarray:
     """In coordinates; NaN without one."""
     return np.log(fitted.fixed_point) @ fitted.basis
-
-
-def _shares(z: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    log_shares = z @ basis.T
-    shares = np.exp(log_shares - log_shares.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)

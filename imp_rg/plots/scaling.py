@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from imp_rg.plots.style import STYLE, WIDTH, percent_ticks
+from imp_rg.plots.style import STYLE, WIDTH, legend, percent_ticks
 from imp_rg.rg.joint_law import joint_error
 
 COLORS = ("#000000", "#E69F00", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
@@ -79,25 +78,19 @@ def network_collapse(points: pd.DataFrame, law: pd.DataFrame) -> Figure:
         error = joint_error(fine, e_np, gamma=value["gamma"], p=value["p"], e_up=value["e_up"])
         label = f"joint law, e_np = {e_np:.2g} %"
         collapsed.plot(fine, error, style, color="#666666", label=label)
-    _logarithmic(raw, collapsed)
+    for axis in (raw, collapsed):
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.invert_xaxis()
+    raw.yaxis.set_major_formatter(ScalarFormatter())
+    raw.yaxis.set_minor_formatter(NullFormatter())
     percent_ticks(raw.xaxis, points["density"].to_numpy(float))
     raw.set_xlabel("density d: weights kept (%)")
     raw.set_ylabel("error (%) = 100 − accuracy")
     collapsed.set_xlabel(f"m = l^{_power(value['phi'])} w^{_power(value['psi'])} d")
-    handles = dict(zip(*reversed(collapsed.get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3)
+    legend(figure, [collapsed], ncols=3)
     return figure
 
 
 def _power(exponent: float) -> str:
     return "0" if np.isnan(exponent) else f"{exponent:.2f}"
-
-
-def _logarithmic(*axes: Axes) -> None:
-    """Pruning goes right; errors in plain numbers."""
-    for axis in axes:
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.invert_xaxis()
-    axes[0].yaxis.set_major_formatter(ScalarFormatter())
-    axes[0].yaxis.set_minor_formatter(NullFormatter())

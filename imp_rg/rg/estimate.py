@@ -35,6 +35,11 @@ class Estimate(NamedTuple):
         """From the columns NAME, NAME_low and NAME_high of a row; the ends may be absent."""
         return cls(row[name], row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan))
 
+    @classmethod
+    def at(cls, row: Any, name: str = "value") -> "Estimate":
+        """From the columns NAME, low and high of a row, or of a whole frame."""
+        return cls(row[name], row["low"], row["high"])
+
     def columns(self, name: str) -> dict[str, Any]:
         """The columns NAME, NAME_low and NAME_high."""
         return {name: _plain(self.value), f"{name}_low": _plain(self.low),

@@ -38,8 +38,7 @@ class Config(FolderSettings):
         require_choice("preset", self.preset, Preset)
         for name in ("size", "picture_size"):
             size = getattr(self, name)
-            factor = size // 16
-            is_valid = size % 16 == 0 and factor >= 1 and factor & (factor - 1) == 0
+            is_valid = size >= 16 and size.bit_count() == 1
             require(is_valid, name, "must be 16 times a power of two", size)
         require(self.bins >= 2, "bins", "must be at least 2", self.bins)
         require(self.samples >= 10, "samples", "must be at least 10", self.samples)

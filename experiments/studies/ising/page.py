@@ -25,9 +25,9 @@ CAPTIONS = {
     "configurations": "Every 2 × 2 block becomes the spin of its majority. Below the critical "
     "temperature blocking leads to order, above it to disorder; at it, images of all levels look "
     "alike. The left column of the paper's Fig. 1.",
-    "exponents": "Exponents by blocking and number of operators, with jack-knife standard errors. "
-    "The first blocking is off in y_t: the Hamiltonian that is simulated is not yet close to the "
-    "fixed point. Later ones lose operators to the small lattice.",
+    "exponents": "With jack-knife standard errors. The first blocking is off in y_t: the "
+    "simulated Hamiltonian is not yet close to the fixed point. Later ones lose operators to the "
+    "small lattice.",
     "coupling_flow": "Left: two of four couplings, one arrow a blocking; all paths begin at "
     "(1 / T, 0). Right: the nearest-neighbour coupling by level. It grows below the critical "
     "temperature and dies above it.",
@@ -43,7 +43,6 @@ def make_page(folder: Path) -> Page:
     num_bins = read_json(folder / "config.json")["bins"] * NUM_REPLICAS
     figures = _figures(folder, tables)
     exponents = tables["exponents"].groupby("exponent", sort=False)
-    has_run = "rg_beside_imp" in figures
     return Page(
         title="Monte Carlo RG of the Ising model",
         question="Does the machinery find exponents, critical point and energy where all of them "
@@ -54,11 +53,10 @@ def make_page(folder: Path) -> Page:
             Section(
                 title="Exponents",
                 text=[
-                    "Exact: y_t = 1 (Onsager), y_h = 15/8 (Yang). Measured: the largest eigenvalue "
-                    "of Swendsen's matrix, from correlations of operators before and after one "
-                    "blocking; y = log2 of it. The error is statistical (jack-knife over "
-                    f"{num_bins} bins) and does not hold what the truncation to few operators, few "
-                    "blockings and a finite lattice leaves out."
+                    "Exact: y_t = 1 (Onsager), y_h = 15/8 (Yang). Measured: log2 of the largest "
+                    f"eigenvalue of Swendsen's matrix. Errors are statistical ({num_bins} bins) "
+                    "and do not hold what few operators, few blockings and a finite lattice leave "
+                    "out."
                 ],
                 figures=[figures["exponents"]],
             ),
@@ -104,20 +102,18 @@ def make_page(folder: Path) -> Page:
             Section(
                 title="Flow of the couplings",
                 text=[
-                    "Measured: the couplings under which Callen's identity holds on the blocked "
-                    "configurations (Swendsen 1984), four operators. At level 0 they must be "
-                    "(1 / T, 0, 0, 0); what they are at other levels is not known exactly, and "
-                    f"depends on the truncation. {MISSING}: no finite couplings, the "
-                    "configurations are too ordered."
+                    "Measured: four couplings under which Callen's identity holds on the blocked "
+                    "configurations. At level 0 they must be (1 / T, 0, 0, 0); at others they are "
+                    f"not known exactly and depend on the truncation. {MISSING}: too ordered."
                 ],
                 figures=[figures["coupling_flow"]],
                 table=coupling_table(tables["couplings"]),
             ),
             Section(
                 title="RG and IMP",
-                figures=[figures["rg_beside_imp"]] if has_run else [],
-                note="" if has_run else "With --run RUN_FOLDER of an IMP run, the whole of the "
-                "paper's Fig. 1 is drawn here.",
+                figures=[figures[name] for name in figures if name == "rg_beside_imp"],
+                note="With --run RUN_FOLDER of an IMP run, the whole of the paper's Fig. 1 is "
+                "drawn here.",
             ),
             Section(
                 title="Where the time goes",
@@ -160,37 +156,28 @@ def answers(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 
 def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Exponents of one sector by number of operators and blocking."""
-    columns: dict[str, Column] = {
-        "operators": lambda row: ("… " if row["count"] > 1 else "") + row["operator"],
-    }
-    records = [
-        {"count": count, "operator": of_count["last_operator"].iloc[0]}
-        | {f"blocking {row['blocking']}": _exponent(row) for row in of_count.to_dict("records")}
-        for count, of_count in rows.groupby("num_operators", sort=False)
-    ]
-    for blocking, part in rows.groupby("blocking"):
-        sizes = f"{part['fine_size'].iloc[0]} to {part['coarse_size'].iloc[0]}"
-        columns[f"blocking {blocking} ({sizes})"] = f"blocking {blocking}"
-    return tabulate(records, columns)
+    records = []
+    for count, of_count in rows.groupby("num_operators"):
+        prefix = "" if count == 1 else "… "
+        record = {"operators": prefix + of_count["last_operator"].iloc[0]}
+        for row in of_count.to_dict("records"):
+            sizes = f"{row['fine_size']} to {row['coarse_size']}"
+            record[f"blocking {row['blocking']} ({sizes})"] = _exponent(row)
+        records.append(record)
+    return pd.DataFrame(records)
 
 
 def coupling_table(table: pd.DataFrame) -> pd.DataFrame:
     """Couplings by temperature and level."""
-    columns: dict[str, Column] = {
-        "T / T_c": _relative,
-        "level": "level",
-        "1 / T": lambda row: f"{1 / row['temperature']:.4f}",
-    }
-    columns |= {name: name for name in dict.fromkeys(table["operator"])}
-    records = [
-        {"temperature": temperature, "level": level}
-        | {
-            row["operator"]: error_text(row["coupling"], row["error"])
-            for row in part.to_dict("records")
-        }
-        for (temperature, level), part in table.groupby(["temperature", "level"])
-    ]
-    return tabulate(records, columns)
+    records = []
+    for (_, level), part in table.groupby(["temperature", "level"]):
+        first, *_ = rows = part.to_dict("records")
+        record = {"T / T_c": _relative(first), "level": str(level)}
+        record["1 / T"] = f"{1 / first['temperature']:.4f}"
+        for row in rows:
+            record[row["operator"]] = error_text(row["coupling"], row["error"])
+        records.append(record)
+    return pd.DataFrame(records)
 
 
 def finite_text(value: float, digits: int) -> str:
@@ -216,7 +203,7 @@ def _exponent(row: Mapping[Any, Any]) -> str:
     return f"{error_text(row['value'], row['error'])} ({deviation} %)"
 
 
-def _relative(row: Mapping[str, Any]) -> str:
+def _relative(row: Mapping[Any, Any]) -> str:
     return f"{row['temperature'] / CRITICAL_TEMPERATURE:.3f}"
 
 

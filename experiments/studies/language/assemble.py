@@ -7,7 +7,7 @@ anything runs.
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,12 +24,7 @@ from imp_rg.config import require
 from imp_rg.data.text import TextData, TextSplit, load_text
 from imp_rg.data.text.batches import TextBatch, padding_waste
 from imp_rg.data.text.tokenize import load_tokenizer
-from imp_rg.foreign.bert_variables import (
-    LoadedBert,
-    find_checkpoint,
-    load_bert,
-    read_config,
-)
+from imp_rg.foreign.bert_variables import LoadedBert, find_checkpoint, load_bert, read_config
 from imp_rg.imp.execution import Execution
 from imp_rg.imp.finetune import (
     FinetuneConfig,
@@ -44,7 +39,6 @@ from imp_rg.imp.operator import start_at
 from imp_rg.imp.prune import make_schedule
 from imp_rg.imp.text_measure import make_text_measure_fn
 from imp_rg.models.bert import BertModel, make_bert
-from imp_rg.models.bert_config import BertConfig
 from imp_rg.pytree import from_flat, leaf_paths, ones_masks, to_flat
 from imp_rg.runs.checkpoints import digest
 from imp_rg.types import Batch, Key, TrainFn, Variables, compute_dtype
@@ -77,8 +71,16 @@ def prepare(config: Config, text: TextData, console: Console) -> Setup:
     """Reads the checkpoint and builds the scheme of one task; the settings are checked then."""
     train = config.train_config(text.task)
     folder = find_checkpoint(config.checkpoint)
-    model = _make_model(config, text, read_config(folder))
+    model = make_bert(
+        read_config(folder),
+        kind=text.task.kind,
+        num_outputs=text.task.num_outputs,
+        dtype=compute_dtype(config.dtype),
+        remat=config.remat,
+    )
+    model = model if config.pooler == "pruned" else model.with_dense_pooler()
     loaded = load_bert(jax.random.key(0), folder, model)
+    about = _about(text, train, loaded)
     blocks = model.partition(parse_blocks(config.blocks))
     progress = LevelProgress(
         seeds=config.level_config(text.task, num_steps=1).seed_list,
@@ -97,20 +99,9 @@ def prepare(config: Config, text: TextData, console: Console) -> Setup:
         execution=Execution("dispatch", config.replicates),
         progress=progress,
         scheme=_make_scheme(config, text, model, blocks, progress),
-        about=_about(text, train, loaded),
-        summary=_summary(text, train),
+        about=about,
+        summary=_summary(text, about),
     )
-
-
-def _make_model(config: Config, text: TextData, sizes: BertConfig) -> BertModel:
-    model = make_bert(
-        sizes,
-        kind=text.task.kind,
-        num_outputs=text.task.num_outputs,
-        dtype=compute_dtype(config.dtype),
-        remat=config.remat,
-    )
-    return model if config.pooler == "pruned" else model.with_dense_pooler()
 
 
 def _make_scheme(
@@ -170,6 +161,7 @@ def _about(text: TextData, train: FinetuneConfig, loaded: LoadedBert) -> dict[st
     """What config.json says of texts, checkpoint and steps beyond the settings."""
     read = {k: v for k, v in to_flat(loaded.variables.params).items() if k not in loaded.fresh}
     splits = text.train, text.validation
+    waste = padding_waste(np.asarray(text.train.tokens.length), _plan(text, train))
     return {
         "checkpoint_sha256": digest(read)[:16],
         "data_sha256": _data_digest(text),
@@ -178,7 +170,7 @@ def _about(text: TextData, train: FinetuneConfig, loaded: LoadedBert) -> dict[st
         "num_truncated": [split.num_truncated for split in splits],
         "num_empty": [split.num_empty for split in splits],
         "widths": list(input_widths(text, train)),
-        "padding_waste": _padding_waste(text, train),
+        "padding_waste": round(waste, 4),
         "level_steps": train.level_steps(len(text.train.labels)),
         "metric": f"test {_metric_name(text)} (%)",
     }
@@ -197,29 +189,24 @@ def _data_digest(text: TextData) -> str:
     return sha.hexdigest()[:16]
 
 
-def _padding_waste(text: TextData, train: FinetuneConfig) -> float:
-    return round(padding_waste(np.asarray(text.train.tokens.length), _plan(text, train)), 4)
-
-
 def _plan(text: TextData, train: FinetuneConfig) -> list[TextBatch]:
     """The steps of some level; their widths are much the same in all."""
     length = np.asarray(text.train.tokens.length)
     return plan_level(jax.random.key(0), length, train, input_widths(text, train))
 
 
-def _summary(text: TextData, train: FinetuneConfig) -> str:
+def _summary(text: TextData, about: Mapping[str, Any]) -> str:
     """Data of a task in one line; what was cut or empty is said, not left out."""
-    splits = text.train, text.validation
     counts = {
-        "cut to the limit": sum(split.num_truncated for split in splits),
-        "with an empty text": sum(split.num_empty for split in splits),
+        "cut to the limit": sum(about["num_truncated"]),
+        "with an empty text": sum(about["num_empty"]),
     }
     lost = "".join(f", {num:,} {what}" for what, num in counts.items() if num)
-    train_size, test_size = (len(split.labels) for split in splits)
+    num_test = len(text.validation.labels)
     return (
-        f"{text.task.name}: {train_size:,} training and {test_size:,} test inputs of up to "
-        f"{input_widths(text, train)[-1]} tokens{lost} · "
-        f"{100 * _padding_waste(text, train):.0f} % of the tokens computed are padding"
+        f"{text.task.name}: {about['num_train']:,} training and {num_test:,} test inputs of up to "
+        f"{about['widths'][-1]} tokens{lost} · {100 * about['padding_waste']:.0f} % of the tokens "
+        "computed are padding"
     )
 
 

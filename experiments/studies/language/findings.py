@@ -184,8 +184,7 @@ def task_frame(table: pd.DataFrame, differences: pd.DataFrame, flows: Flows) -> 
                 "correlation": sigma["sigma"].corr(sigma["init"]),
                 "largest": largest["mean"],
                 "largest_block": largest["block"],
-                "num_beyond": int(excludes_zero(beside).sum()),
-                "num_holm": int((beside["p_holm"] < LEVEL).sum()),
+                **_counts(beside),
                 "num_blocks": len(beside),
                 "moved": _moved(flow),
                 "metric_dense": metric.iloc[0],
@@ -195,19 +194,15 @@ def task_frame(table: pd.DataFrame, differences: pd.DataFrame, flows: Flows) -> 
     return pd.DataFrame(rows)
 
 
-def excludes_zero(differences: pd.DataFrame) -> np.ndarray:
-    """Whether the interval of each difference leaves 0 out."""
-    return Estimate(differences["mean"], differences["low"], differences["high"]).excludes()
-
-
 def verdict(differences: pd.DataFrame) -> Verdict:
     """Does the IMP flow differ from the `init` flow, over all tasks and layers?"""
     rows = differences[differences["contrast"] == INIT].dropna(subset=["low"])
     if rows.empty:
         return "unknown"
-    if (rows["p_holm"] < LEVEL).any():
+    counts = _counts(rows)
+    if counts["num_holm"]:
         return "differs"
-    return "by chance" if excludes_zero(rows).any() else "not shown"
+    return "by chance" if counts["num_beyond"] else "not shown"
 
 
 def contrast_frame(differences: pd.DataFrame) -> pd.DataFrame:
@@ -219,14 +214,20 @@ def contrast_frame(differences: pd.DataFrame) -> pd.DataFrame:
         {
             "contrast": contrast,
             "num": len(of),
-            "num_beyond": int(excludes_zero(of).sum()),
-            "num_holm": int((of["p_holm"] < LEVEL).sum()),
+            **_counts(of),
             "largest": of["mean"].abs().max(),
             "bound": float(np.max([-of["low"], of["high"]])),
         }
         for contrast, of in differences.groupby("contrast", sort=False)
     ]
     return pd.DataFrame(rows)
+
+
+def _counts(differences: pd.DataFrame) -> dict[str, int]:
+    return {
+        "num_beyond": int(Estimate.at(differences, "mean").excludes().sum()),
+        "num_holm": int((differences["p_holm"] < LEVEL).sum()),
+    }
 
 
 def _moved(flow: Flow) -> float:
@@ -256,23 +257,18 @@ def between_tasks(flows: Flows) -> pd.DataFrame:
     rows = []
     for i, block in enumerate(listed_blocks(next(iter(flows.values())))):
         groups = [sigma[np.isfinite(sigma[:, i]), i] for sigma in sigmas]
-        means = np.array([group.mean() for group in groups if group.size])
-        within = np.concatenate([group - group.mean() for group in groups if group.size])
-        is_testable = len(means) > 1 and within.size > len(means)
-        rows.append(
-            {
-                "block": block,
-                "mean": means.mean() if means.size else np.nan,
-                "spread": np.ptp(means) if means.size else np.nan,
-                "task_sd": means.std(ddof=1) if means.size > 1 else np.nan,
-                "seed_sd": np.sqrt(np.sum(within**2) / max(within.size - len(means), 1))
-                if is_testable
-                else np.nan,
-                "p": stats.f_oneway(*[g for g in groups if g.size]).pvalue
-                if is_testable
-                else np.nan,
-            }
-        )
+        groups = [group for group in groups if group.size]
+        means = np.array([group.mean() for group in groups])
+        within = np.concatenate([group - group.mean() for group in groups])
+        row = {"block": block, "mean": means.mean(), "spread": np.ptp(means)}
+        row |= {"task_sd": np.nan, "seed_sd": np.nan, "p": np.nan}
+        if len(means) > 1:
+            row["task_sd"] = means.std(ddof=1)
+        freedom = len(within) - len(means)
+        if len(means) > 1 and freedom > 0:
+            row["seed_sd"] = np.sqrt(np.sum(within**2) / freedom)
+            row["p"] = stats.f_oneway(*groups).pvalue
+        rows.append(row)
     frame = pd.DataFrame(rows)
     return frame.assign(p_holm=holm(frame["p"].to_numpy(float)))
 

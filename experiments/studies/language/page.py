@@ -23,7 +23,6 @@ from experiments.studies.language.findings import (
     read_names,
     verdict,
 )
-from experiments.studies.language.similarity import MEASURES
 from imp_rg.foreign.bert_variables import EMBEDDED
 from imp_rg.plots import language as plots
 from imp_rg.plots.style import save_figure
@@ -41,13 +40,12 @@ MEASURE_NAMES = {
 }
 
 CAPTIONS = {
-    "sigma": "Markers: sigma of each task with its interval over seeds. Bars: its nulls, mean over "
-    "tasks.",
-    "differences": "Differences of sigma within each seed, with intervals. Of many intervals some "
-    "exclude 0 by chance; the stars of the table stand after Holm's correction.",
-    "kinds": "Sigma by kind of matrix, mean over seeds; last row: the pre-trained weights.",
-    "likeness": "Likeness of each layer (by number) to what comes before it, pre-trained weights, "
-    "against the size of its exponent. The paper expects small exponents where layers are alike.",
+    "sigma": "Filled: each task with its interval over seeds. Open: nulls, mean over tasks.",
+    "differences": "Differences within each seed. Of many intervals some exclude 0 by chance; the "
+    "stars of the table stand after Holm's correction.",
+    "kinds": "Means over seeds; last row: the pre-trained weights, never trained.",
+    "likeness": "Each layer (by number) and what comes before it, pre-trained weights. The paper "
+    "expects small exponents where layers are alike.",
 }
 
 VERDICTS = {
@@ -65,9 +63,9 @@ def make_page(folder: Path) -> Page:
     names = ("table3", "kinds", "differences", "tasks", "spread", "similarity", "likeness")
     files = {name: folder / f"{name}.csv" for name in names}
     tables = {name: read_csv(path) for name, path in files.items() if path.exists()}
-    of_layers, of_kinds = (_partition(tables["differences"], p) for p in ("layer", "kind"))
+    of_layers = tables["differences"].query("partition == 'layer'")
     published = published_frame(tables["table3"])
-    figures = _figures(folder, tables, published)
+    figures = _figures(folder, tables, of_layers, published)
     sections = [
         Section(
             title="Sigma by task and layer (the paper's Table 3)",
@@ -99,22 +97,29 @@ def make_page(folder: Path) -> Page:
                 title="By kind of matrix",
                 text=[kind_sentence(tables["kinds"], tables["table3"])],
                 figures=[figures["kinds"]],
-                table=by_task(of_kinds[of_kinds["contrast"] == INIT], "mean", head=INIT),
-                note="* p below 0.05 after Holm's correction over all tasks and kinds.",
+                table=_init_differences(tables["differences"].query("partition == 'kind'")),
+                note="* As above, over all tasks and kinds.",
             )
         )
     if "likeness" in tables:
         sections.append(_likeness_section(tables["likeness"], figures["likeness"]))
-    first = finished_tasks(folder)[0]
-    left_out = [task for task in read_names(folder) if task not in finished_tasks(folder)]
+    finished = finished_tasks(folder)
+    left_out = [task for task in read_names(folder) if task not in finished]
     num_seeds = int(tables["table3"]["num_seeds"].min())
-    settings = read_json(folder / first / "config.json")
+    settings = read_json(folder / finished[0] / "config.json")
+    answers = [
+        verdict_sentence(of_layers, tables["table3"]),
+        moved_sentence(tables["tasks"]),
+        spread_sentence(tables["spread"]),
+    ]
+    if published is not None:
+        answers.append(published_sentence(tables["table3"], published))
     return Page(
         title="The flow of encoder tickets",
         question="Does the flow of iterative magnitude pruning on a pre-trained encoder differ "
         "from what pruning its weights without any training gives, and is it the same on all "
         "tasks?",
-        answers=answers(tables, of_layers, published),
+        answers=answers,
         sections=[
             *sections,
             Section(
@@ -129,9 +134,8 @@ def make_page(folder: Path) -> Page:
                     },
                 ),
                 note="Means over seeds. Moved: distance of the surviving weights from their "
-                "pre-trained values over the norm of those, mean over levels. Where the dense "
-                "metric is that of always giving the same answer, the flow is one of weights that "
-                "learned nothing.",
+                "pre-trained values, mean over levels. Where the dense metric is that of always "
+                "giving the same answer, nothing was learned.",
             ),
             Section(
                 title="What limits this",
@@ -141,16 +145,13 @@ def make_page(folder: Path) -> Page:
     )
 
 
-def _partition(differences: pd.DataFrame, partition: str) -> pd.DataFrame:
-    """Differences by layer or by kind."""
-    return differences[differences["partition"] == partition]
-
-
 def _figures(
-    folder: Path, tables: Mapping[str, pd.DataFrame], published: pd.DataFrame | None
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    of_layers: pd.DataFrame,
+    published: pd.DataFrame | None,
 ) -> dict[str, tuple[Path, str]]:
     """All figures by name, with their captions."""
-    of_layers = _partition(tables["differences"], "layer")
     drawn = {
         "sigma": plots.sigma_by_layer(tables["table3"], published),
         "differences": plots.differences_by_block(of_layers, (INIT, ONESHOT, MASKS)),
@@ -196,6 +197,10 @@ def by_task(frame: pd.DataFrame, value: str, *, head: str) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
+def _init_differences(differences: pd.DataFrame) -> pd.DataFrame:
+    return by_task(differences[differences["contrast"] == INIT], "mean", head=INIT)
+
+
 def _difference_sections(
     tasks: pd.DataFrame, differences: pd.DataFrame, figure: tuple[Path, str]
 ) -> Iterator[Section]:
@@ -203,9 +208,8 @@ def _difference_sections(
     yield Section(
         title="What learning adds: differences within each seed",
         figures=[figure],
-        table=by_task(differences[differences["contrast"] == INIT], "mean", head=INIT),
-        note="* p below 0.05 after Holm's correction over all tasks and layers. The other two "
-        "differences stand in differences.csv.",
+        table=_init_differences(differences),
+        note="* p below 0.05 after Holm's correction over all tasks and layers.",
     )
     yield Section(
         title="",
@@ -218,7 +222,7 @@ def _difference_sections(
                 "after Holm": "num_holm",
                 "rms difference": _size("rms_difference"),
                 "rms sigma": number("rms_sigma"),
-                "largest": lambda row: f"{signed_text(row['largest'])} ({row['largest_block']})",
+                "largest": lambda row: f"{_signed_text(row['largest'])} ({row['largest_block']})",
             },
         ),
         note=f"{INIT}, by task.",
@@ -235,50 +239,27 @@ def _difference_sections(
                 "largest": _size("largest"),
             },
         ),
-        note="Init: pre-trained weights, never trained. Oneshot: fine-tuned dense weights, not "
-        "retrained. The last row is what the masks of IMP do on the pre-trained weights.",
+        note="Init: pre-trained weights, never trained. Oneshot: dense fine-tuned ones, not "
+        "retrained.",
     )
 
 
 def _likeness_section(ranks: pd.DataFrame, figure: tuple[Path, str]) -> Section:
     records = [
         {"task": task, "weights": weights}
-        | {row["measure"]: (row["rho"], row["p"]) for row in of_task.to_dict("records")}
+        | {
+            f"rho, {MEASURE_NAMES[measure]} (p)": f"{number_text(rho)} ({decimal_text(p, 2)})"
+            for measure, rho, p in of_task[["measure", "rho", "p"]].itertuples(index=False)
+        }
         for (task, weights), of_task in ranks.groupby(["task", "weights"], sort=False)
     ]
-    columns: dict[str, Column] = {"task": "task", "weights": "weights"}
-    for measure in MEASURES:
-        columns[f"rho, {MEASURE_NAMES[measure]} (p)"] = lambda row, at=measure: (
-            f"{number_text(row[at][0])} ({decimal_text(row[at][1], 2)})"
-        )
     return Section(
         title="Are layers with small exponents like their neighbours?",
         figures=[figure],
-        table=tabulate(records, columns),
-        note="Spearman's rank correlation over layers with |sigma|, which the paper's explanation "
-        "wants negative; p over all orders of the layers. Tasks share the layers of one encoder: "
-        "they are no replicates.",
+        table=pd.DataFrame(records),
+        note="Spearman's rank correlation with |sigma|, which the paper's explanation wants "
+        "negative; p over orders of the layers. Tasks share one encoder: they are no replicates.",
     )
-
-
-def answers(
-    tables: Mapping[str, pd.DataFrame], differences: pd.DataFrame, published: pd.DataFrame | None
-) -> list[str]:
-    """The verdict first, then what stands around it.
-
-    Args:
-      tables: By name.
-      differences: Those by layer.
-      published: The paper's Table 3, if it applies.
-    """
-    found = [
-        verdict_sentence(differences, tables["table3"]),
-        moved_sentence(tables["tasks"]),
-        spread_sentence(tables["spread"]),
-    ]
-    if published is not None:
-        found.append(published_sentence(tables["table3"], published))
-    return found
 
 
 def verdict_sentence(differences: pd.DataFrame, table: pd.DataFrame) -> str:
@@ -294,7 +275,7 @@ def verdict_sentence(differences: pd.DataFrame, table: pd.DataFrame) -> str:
     return (
         f"{VERDICTS[found]} ({count['num_beyond']} of {count_text(count['num'], 'pair')} of task "
         f"and layer by their interval, {count['num_holm']} after Holm's correction). The largest "
-        f"difference is {signed_text(largest['mean'])} ({largest['task']}, {largest['block']}) "
+        f"difference is {_signed_text(largest['mean'])} ({largest['task']}, {largest['block']}) "
         f"where sigma runs from {table['sigma'].min():+.3f} to {table['sigma'].max():+.3f}; all "
         f"intervals lie within ±{size_text(count['bound'])}. The sum of squares of the differences "
         f"is {share} of that of sigma, the scatter of seeds included."
@@ -304,14 +285,14 @@ def verdict_sentence(differences: pd.DataFrame, table: pd.DataFrame) -> str:
 def moved_sentence(tasks: pd.DataFrame) -> str:
     """How far fine-tuning goes from the pre-trained weights within a level."""
     moved = tasks.dropna(subset=["moved"]).to_dict("records")
-    texts = ", ".join(f"{percent_text(row['moved'])} ({row['task']})" for row in moved)
     if not moved:
         return "How far the weights move was not recorded."
+    texts = ", ".join(f"{percent_text(row['moved'])} ({row['task']})" for row in moved)
     return f"Training moves the surviving weights by {texts} of their norm, mean over levels."
 
 
 def spread_sentence(spread: pd.DataFrame) -> str:
-    """Do tasks share their exponents?"""
+    """By how much tasks differ, beside their seeds."""
     if spread["p"].isna().all():
         return "One task, or one seed: whether tasks share their exponents cannot be said."
     widest = spread.iloc[np.nanargmax(spread["spread"])]
@@ -347,28 +328,23 @@ def limits(
     if unfinished:
         yield f"Not finished and left out: {', '.join(unfinished)}."
     yield (
-        f"{count_text(num_seeds, 'seed')} a task. All start from the same pre-trained weights: "
-        "they differ in the head, the order of the data and dropout, so intervals say nothing of "
-        "other checkpoints."
+        f"{count_text(num_seeds, 'seed')} a task, all from the same pre-trained weights: intervals "
+        "say nothing of other checkpoints."
     )
     if 1 < num_seeds < 5:
-        yield (
-            f"With {num_seeds} seeds t-intervals are wide, and Holm's correction leaves little "
-            "power: a difference that does not stand is not shown to be absent."
-        )
+        yield "With few seeds a difference that does not stand is not shown to be absent."
     yield (
         f"{count_text(settings['epochs'], 'epoch')} a level, inputs of up to "
         f"{settings['max_length']} tokens, {count_text(settings['levels'], 'pruning')}."
     )
     if settings["checkpoint"] == EMBEDDED:
         yield (
-            "The embedded encoder is a sentence encoder: distilled, then trained on sentence "
-            "pairs. It is no plain pre-trained BERT, and has 6 layers of 384 units instead of 12 "
-            "of 768; the paper's Table 3 does not apply to it."
+            "The embedded encoder is distilled, then trained on sentence pairs, and has 6 layers "
+            "of 384 units: the paper's Table 3 does not apply to it."
         )
     yield (
-        "Shares sum to one, so the layers of a task are not independent; sigma is over all "
-        "prunable weights, the pooler included, which is in no layer."
+        "The layers of a task are not independent: shares sum to one, with those of the pooler, "
+        "which is in no layer."
     )
 
 
@@ -384,9 +360,8 @@ def size_text(value: float) -> str:
     return decimal_text(abs(value), decimals([value]))
 
 
-def signed_text(value: float) -> str:
-    """A number with its sign and the decimals it needs."""
-    return ("-" if value < 0 else "+") + size_text(value)
+def _signed_text(value: float) -> str:
+    return number_text(value, decimals([value]))
 
 
 def _size(name: str) -> Column:

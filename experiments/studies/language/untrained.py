@@ -135,8 +135,8 @@ def make_page(folder: Path) -> Page:
     name = Path(read_json(folder / "config.json")["checkpoint"]).name
     figure = save_figure(init_sigma(table), folder / "figures", "sigma")
     caption = (
-        "Left: by layer. Right: by kind of matrix. Filled: the checkpoint's weights; open: "
-        "Gaussian weights with the size and the standard deviation of each matrix."
+        "init: the checkpoint's weights. gaussian: weights with the size and the standard "
+        "deviation of each matrix."
     )
     return Page(
         title=f"Pruning {name} without training",
@@ -152,7 +152,7 @@ def make_page(folder: Path) -> Page:
 
 
 def answers(table: pd.DataFrame) -> list[str]:
-    """From where to where sigma runs by layer and by kind, and how far Gaussian weights give it."""
+    """Ranges of sigma, and how far Gaussian weights give it."""
     sentences = []
     for partition in PARTITIONS:
         rows = table[table["partition"] == partition].set_index("block")
@@ -170,10 +170,10 @@ def answers(table: pd.DataFrame) -> list[str]:
 def limits(pooler: pd.DataFrame) -> list[str]:
     """What a reader must know before believing the numbers."""
     text = [
-        "Shares are of all prunable weights: the matrices of the layers and the pooler, which is "
-        "in no layer and of no kind. sigma_blocks in sigma.csv leaves the pooler out of the total.",
-        "One checkpoint has no seeds, so there are no intervals: these are the exponents of these "
-        "weights, exactly. What IMP adds is measured by experiments.language_flow.",
+        "Shares are of all prunable weights, those of the pooler included, which is in no layer "
+        "and of no kind; sigma_blocks in sigma.csv leaves them out.",
+        "One checkpoint has no seeds, so there are no intervals. What IMP adds is measured by "
+        "experiments.language_flow.",
     ]
     empty = pooler[pooler["surviving"] == 0]
     if len(empty):

@@ -17,6 +17,7 @@ from experiments.studies.linear.groups import group_blocks, group_shares
 from imp_rg.config import require
 from imp_rg.report.lead import LEAD_NULLS
 from imp_rg.rg import FittedFlow, LinearFlow, fit_linear_flow
+from imp_rg.rg.estimate import Estimate
 from imp_rg.runs import Flow
 from imp_rg.runs.files import read_csv, write_csv, write_json
 
@@ -46,25 +47,16 @@ class LinearResult:
     """Fits of one run.
 
     Attributes:
-      name: Of the run.
+      flow: Of the run.
       fits: `TRAINED` first, then the nulls.
       laws: What was fitted, with intervals.
       members: Names of the blocks of each group.
-      num_seeds: Of the run, incomplete ones included.
-      is_single: Whether this is the one-shot flow of a single checkpoint.
     """
 
-    name: str
+    flow: Flow
     fits: dict[str, FittedFlow]
     laws: dict[str, LinearFlow]
     members: dict[str, list[str]]
-    num_seeds: int
-    is_single: bool
-
-    @property
-    def null(self) -> str | None:
-        """The null that the answer names, if the run has one."""
-        return next((null for null in LEAD_NULLS if null in self.fits), None)
 
 
 def fit_run(flow: Flow, group: str, *, without_rest: bool, ci_level: float) -> LinearResult:
@@ -72,12 +64,9 @@ def fit_run(flow: Flow, group: str, *, without_rest: bool, ci_level: float) -> L
 
     Args:
       flow: Of the run.
-      group: As `group_blocks` takes it.
-      without_rest: Whether what is in no group is left out.
+      group: As of `group_blocks`.
+      without_rest: As of `group_blocks`.
       ci_level: Coverage of the intervals.
-
-    Returns:
-      The fits.
 
     Raises:
       ValueError: If the groups are not understood, or the run has too little.
@@ -97,12 +86,10 @@ def fit_run(flow: Flow, group: str, *, without_rest: bool, ci_level: float) -> L
     rule = f"{flow.name} must hold a seed that has every level, and weights in every group"
     require(TRAINED in fits, "run", rule, "none")
     return LinearResult(
-        name=flow.name,
+        flow=flow,
         fits=fits,
         laws=laws,
         members={group: [names[i] for i in blocks] for group, blocks in groups.items()},
-        num_seeds=len(flow.seeds),
-        is_single=flow.settings.get("kind") == "single",
     )
 
 
@@ -148,28 +135,16 @@ def _rows(fitted: FittedFlow, law: LinearFlow) -> Iterator[dict[str, Any]]:
 
 def _row(quantity: str, value: float, ci: Any = (np.nan, np.nan), *, of: Any = "", on: str = ""):
     low, high = ci
-    return {
-        "quantity": quantity,
-        "of": of,
-        "on": on,
-        "value": float(value),
-        "low": low,
-        "high": high,
-    }
+    found = {"value": float(value), "low": low, "high": high}
+    return {"quantity": quantity, "of": of, "on": on, **found}
 
 
 def shares_frame(fitted: FittedFlow) -> pd.DataFrame:
     """Shares of the complete seeds: seed (counted), level, time, group, share."""
-    num_seeds, num_levels, num_groups = fitted.shares.shape
-    return pd.DataFrame(
-        {
-            "seed": np.repeat(np.arange(num_seeds), num_levels * num_groups),
-            "level": np.tile(np.repeat(np.arange(num_levels), num_groups), num_seeds),
-            "time": np.tile(np.repeat(fitted.time, num_groups), num_seeds),
-            "group": np.tile(fitted.groups, num_seeds * num_levels),
-            "share": fitted.shares.ravel(),
-        }
-    )
+    seed, level, group = np.indices(fitted.shares.shape).reshape(3, -1)
+    columns = {"seed": seed, "level": level, "time": fitted.time[level]}
+    columns |= {"group": np.array(fitted.groups)[group], "share": fitted.shares.ravel()}
+    return pd.DataFrame(columns)
 
 
 def read_fit(folder: Path) -> FittedFlow:
@@ -203,20 +178,21 @@ def findings(result: LinearResult) -> dict[str, Any]:
     zero), num_entries.
     """
     fitted, law = result.fits[TRAINED], result.laws[TRAINED]
-    is_apart = (law.G_ci[..., 0] > 0) | (law.G_ci[..., 1] < 0)
+    null = next((null for null in LEAD_NULLS if null in result.laws), None)
+    is_apart = Estimate(law.G, *np.moveaxis(law.G_ci, -1, 0)).excludes()
     return {
-        "name": result.name,
+        "name": result.flow.name,
         "members": result.members,
-        "num_seeds": result.num_seeds,
+        "num_seeds": len(result.flow.seeds),
         "num_complete": len(fitted.shares),
-        "is_single": result.is_single,
+        "is_single": result.flow.settings.get("kind") == "single",
         "reasons": list(law.reasons),
         "cross_terms_help": bool(law.one_step < law.one_step_diagonal),
         "misfit": misfit(fitted),
         "stability": stability(law.eigenvalues_ci),
         "outside": outside(fitted),
-        "null": result.null,
-        "beside_null": beside_null(law, result.laws[result.null] if result.null else None),
+        "null": null,
+        "beside_null": beside_null(law, result.laws[null] if null else None),
         "entries_apart": int(is_apart.sum()),
         "num_entries": is_apart.size,
     }

@@ -13,7 +13,7 @@ from experiments.studies.linear.findings import TRAINED, read_fit
 from imp_rg.plots.linear import linear_plane, linear_prediction
 from imp_rg.plots.style import save_figure
 from imp_rg.report.columns import number, signed, tabulate
-from imp_rg.report.page import Page, Section
+from imp_rg.report.page import Page, Section, limits_section
 from imp_rg.report.words import block_list, count_text
 from imp_rg.rg.estimate import Estimate
 from imp_rg.rg.linear import MAX_CONDITION, MIN_PER_PARAMETER, RIDGES
@@ -22,13 +22,10 @@ from imp_rg.runs.files import read_csv, read_json
 FEW_SEEDS = 5
 
 CAPTIONS = {
-    "plane": "The flow in log-ratio coordinates. Grey: the fitted vector field dz/dl = b + G z. "
-    "Blue: the seeds, level by level from the dense network (square). Dashed: the linear flow from "
-    "each seed's level 0, fitted to all seeds. A fixed point farther off than the visited range is "
-    "not drawn.",
-    "prediction": "Share of each group against RG time. Dashed: linear flow from level 0; dotted: "
-    "with G = 0. Both are fitted to all seeds; the errors in the table are those of left-out "
-    "seeds.",
+    "plane": "Grey: the fitted vector field dz/dl = b + G z. A fixed point farther off than the "
+    "visited range is not drawn.",
+    "prediction": "Both models are fitted to all seeds; the errors in the table are those of "
+    "left-out seeds.",
 }
 
 BESIDE_NULL = {
@@ -40,10 +37,10 @@ BESIDE_NULL = {
 
 FLOW_NOTE = (
     "dz/dl = b + G z: z are log-ratio coordinates of the shares of the surviving magnitude, "
-    "l = −ln density. An eigenvalue of G is the exponent with which a deviation from the fixed "
-    "point grows (above zero) or fades (below) under pruning; a pair with an imaginary part turns. "
-    "G = 0 is the diagonal model behind the exponents of single blocks. Errors are those of "
-    "left-out seeds, with one seed of the fit itself. Nulls prune without learning in between."
+    "l = −ln density. Deviations from the fixed point grow with eigenvalues above zero, fade with "
+    "those below, and turn with an imaginary part. G = 0 is the model behind the exponents of "
+    "single blocks. Errors are those of left-out seeds, with one seed of the fit itself. Nulls "
+    "prune without learning in between."
 )
 
 
@@ -52,6 +49,9 @@ def make_page(folder: Path) -> Page:
     table, found = read_csv(folder / "linear.csv"), read_json(folder / "findings.json")
     ci = f"{100 * read_json(folder / 'config.json')['ci_level']:g} %"
     trained = table[table["source"] == TRAINED]
+    between = trained[trained["quantity"] == "G_group"]
+    couplings = trained[trained["quantity"].isin(["b", "G"])]
+    on = "G on " + couplings["on"]
     leads = lead_tables(folder)
     members = [{"group": g, "blocks": block_list(names)} for g, names in found["members"].items()]
     return Page(
@@ -67,21 +67,19 @@ def make_page(folder: Path) -> Page:
             ),
             Section(
                 title="b and G",
-                table=coupling_table(trained),
-                note=f"{ci} intervals, entry by entry. A coordinate contrasts the geometric mean "
-                "of the groups so far with the next group.",
+                table=_matrix(
+                    couplings.assign(on=on.fillna("b")), lambda row: Estimate.at(row).text(2)
+                ),
+                note=f"{ci} intervals. A coordinate contrasts the geometric mean of the groups so "
+                "far with the next group.",
             ),
             Section(
                 title="G between groups",
-                table=group_coupling_table(trained),
+                table=_matrix(between.assign(on="from " + between["on"]), signed("value")),
                 note="What the log-ratio of the column's group adds to the exponent of the row's "
                 "group; rows sum to zero.",
             ),
-            Section(
-                title="What limits this result",
-                items=[*limits(found, scalars(table, TRAINED))],
-                name="limits",
-            ),
+            limits_section([*limits(found, scalars(table, TRAINED))]),
             Section(
                 title="Groups",
                 table=tabulate(members, {"group": "group", "blocks": "blocks"}),
@@ -175,27 +173,13 @@ def eigenvalues(table: pd.DataFrame, source: str) -> Iterator[dict[str, Any]]:
         is_real = abs(im["value"]) <= 1e-9 * max(1.0, abs(complex(re["value"], im["value"])))
         if is_real or im["value"] > 0:
             turn = "" if is_real else f" ± {im['value']:.2f}i"
-            estimate = Estimate(re["value"], re["low"], re["high"])
-            yield {"real": estimate, "text": f"{re['value']:+.2f}{turn}"}
+            yield {"real": Estimate.at(re), "text": f"{re['value']:+.2f}{turn}"}
 
 
 def scalars(table: pd.DataFrame, source: str) -> dict[str, float]:
     """Numbers of a fit that are of no group and no coordinate."""
     of_source = table[(table["source"] == source) & table["of"].isna()]
     return dict(zip(of_source["quantity"], of_source["value"], strict=True))
-
-
-def coupling_table(trained: pd.DataFrame) -> pd.DataFrame:
-    """Drift b and coupling G by coordinate, with intervals."""
-    rows = trained[trained["quantity"].isin(["b", "G"])]
-    return _matrix(rows.assign(on=rows["on"].map(lambda on: "b" if pd.isna(on) else f"G on {on}")),
-                   lambda row: Estimate(row["value"], row["low"], row["high"]).text(2))  # fmt: skip
-
-
-def group_coupling_table(trained: pd.DataFrame) -> pd.DataFrame:
-    """G between groups."""
-    rows = trained[trained["quantity"] == "G_group"]
-    return _matrix(rows.assign(on="from " + rows["on"]), signed("value"))
 
 
 def _matrix(entries: pd.DataFrame, text: Any) -> pd.DataFrame:
@@ -218,6 +202,10 @@ def answers(table: pd.DataFrame, found: Mapping[str, Any]) -> list[str]:
             prediction,
             misfit,
         ]
+    beside_null = BESIDE_NULL[found["beside_null"]]
+    if found["null"]:
+        of_null = ", ".join(value["text"] for value in eigenvalues(table, found["null"]))
+        beside_null = f"The {found['null']} null has eigenvalues {of_null}; {beside_null}"
     values = "; ".join(
         f"{value['text']} {value['real'].ends(2)}" for value in eigenvalues(table, TRAINED)
     )
@@ -237,7 +225,7 @@ def answers(table: pd.DataFrame, found: Mapping[str, Any]) -> list[str]:
         prediction,
         misfit,
         f"Eigenvalues of G, with intervals of the real parts: {values}. {fixed_point}",
-        _null_sentence(table, found),
+        beside_null,
     ]
 
 
@@ -256,50 +244,29 @@ def _misfit_sentence(misfit: Mapping[str, Any] | None) -> str:
         return "One seed does not tell scatter from a misfit of the law."
     verdict = "a constant G is not the whole flow" if misfit["is_misfit"] else "no misfit is seen"
     return (
-        "From the dense level on, the fitted flow misses the mean of the seeds most at level "
-        f"{misfit['level']}, by {misfit['missed']:.3f}, where that mean has a standard error of "
-        f"{misfit['error']:.3f}: {verdict}."
+        "From the dense level on, the flow misses the mean of the seeds by up to "
+        f"{misfit['missed']:.3f} (level {misfit['level']}), where that mean has a standard error "
+        f"of {misfit['error']:.3f}: {verdict}."
     )
-
-
-def _null_sentence(table: pd.DataFrame, found: Mapping[str, Any]) -> str:
-    null, verdict = found["null"], BESIDE_NULL[found["beside_null"]]
-    if null is None:
-        return verdict
-    values = ", ".join(value["text"] for value in eigenvalues(table, null))
-    return f"The {null} null, pruning without learning, has eigenvalues {values}; {verdict}"
 
 
 def limits(found: Mapping[str, Any], fit: Mapping[str, float]) -> Iterator[str]:
     """What limits the result: what always does, then what these data do."""
     yield (
-        f"Identified means at least {MIN_PER_PARAMETER} transitions a parameter and visited shares "
-        f"that span all directions (condition number at most {MAX_CONDITION:,.0f}), not that every "
-        f"entry is told from zero: {found['entries_apart']} of {found['num_entries']} entries of G "
-        "are, one by one."
+        f"Identified means at least {MIN_PER_PARAMETER} transitions a parameter and a condition "
+        f"number of at most {MAX_CONDITION:,.0f}, not that every entry is told from zero: "
+        f"{found['entries_apart']} of {found['num_entries']} entries of G are."
     )
-    yield (
-        "Shares sum to one: only ratios of groups flow freely, and a group that gains makes the "
-        "others lose."
-    )
-    yield (
-        "All scatter is taken to enter the flow; scatter of the measurement alone would look like "
-        "a pull to the mean."
-    )
-    yield (
-        "A constant G is the first order of any flow: bent trajectories give eigenvalues and a "
-        "fixed point whether or not the flow has one."
-    )
+    yield "Shares sum to one: a group that gains makes the others lose."
+    yield "All scatter is taken to enter the flow; that of the measurement looks like a pull back."
+    yield "A constant G is the first order: bent paths give eigenvalues and a fixed point anyway."
     num_complete, num_seeds = found["num_complete"], found["num_seeds"]
     if num_complete == 1:
-        yield (
-            "One seed: no interval exists, prediction errors are those of the fit itself, and "
-            "whether another seed would give the same is open."
-        )
+        yield "One seed: no interval exists, and prediction errors are those of the fit itself."
     elif num_complete < FEW_SEEDS:
         yield (
-            f"{num_complete} seeds: intervals are Student's over as many jack-knife pseudo-values, "
-            "which takes these for normal; eigenvalues are matched by their order."
+            f"{num_complete} seeds: Student's intervals take as many jack-knife pseudo-values for "
+            "normal; eigenvalues are matched by their order."
         )
     if num_complete < num_seeds:
         yield (
@@ -307,14 +274,12 @@ def limits(found: Mapping[str, Any], fit: Mapping[str, float]) -> Iterator[str]:
             "group has no weights left."
         )
     if found["outside"]:
-        yield (
-            f"The fixed point lies outside what was visited in {', '.join(found['outside'])}: an "
-            "extrapolation; no seed was seen to stay there."
-        )
+        outside = ", ".join(found["outside"])
+        yield f"The fixed point lies outside what was visited in {outside}: an extrapolation."
     if fit["ridge"] > 0:
         yield (
-            f"A ridge of {fit['ridge']:g} (of {', '.join(f'{r:g}' for r in RIDGES)}) predicts "
-            "left-out seeds best; it draws G to zero, and its choice is not in the intervals."
+            f"A ridge of {fit['ridge']:g} (of {', '.join(f'{r:g}' for r in RIDGES)}) draws G to "
+            "zero; its choice is not in the intervals."
         )
     if found["is_single"]:
         yield "One checkpoint: this is the flow of one-shot pruning, not of IMP."

@@ -27,7 +27,6 @@ from imp_rg.imp.prune import prune_schedule
 from imp_rg.imp.replicates import stack, unstack
 from imp_rg.imp.saliency import magnitude
 from imp_rg.pytree import ones_masks
-from imp_rg.types import Batch
 
 ONE_OUTCOME = "same key and data order: one outcome"
 COMMUTES = "M commutes with permutations within tensors"
@@ -48,7 +47,8 @@ def check_operators(config: Any, folder: Path) -> pd.DataFrame:
     settings = dataclasses.replace(config.run_config(division, folder), seeds=1)
     setup = _prepare(settings)
     data, keys = setup.train_data, run_keys(settings)
-    dense = _dense(setup, keys, data)
+    initial = stack([setup.init(jax.random.key(0))])
+    dense, _ = setup.scheme.step(keys, setup.scheme.start(keys, initial, data), data)
     again = [setup.scheme.step(keys, dense, data)[0] for _ in range(config.repeats)]
     shares = outcome_shares(again)
     other_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
@@ -79,19 +79,13 @@ def _prepare(settings: RunConfig) -> Setup:
     return setup
 
 
-def _dense(setup: Setup, keys: Any, data: Batch) -> ImpState:
-    """The trained state of level 0."""
-    initial = stack([setup.init(jax.random.key(0))])
-    return setup.scheme.step(keys, setup.scheme.start(keys, initial, data), data)[0]
-
-
 def _same(check: str, a: ImpState, b: ImpState) -> dict[str, Any]:
     """Whether two states agree in every bit, and how far their weights are apart."""
     differing = differing_leaves(a, b)
     pairs = zip(jax.tree.leaves(a.variables), jax.tree.leaves(b.variables), strict=True)
     largest = max(float(jnp.max(jnp.abs(x - y))) for x, y in pairs)
-    moved = sum(int(jnp.sum(x != y)) for x, y in zip(*map(jax.tree.leaves, (a.masks, b.masks)),
-                                                      strict=True))  # fmt: skip
+    masks = zip(jax.tree.leaves(a.masks), jax.tree.leaves(b.masks), strict=True)
+    moved = sum(int(jnp.sum(x != y)) for x, y in masks)
     detail = f"largest difference of a weight {largest:.2g}, {moved} mask entries differ"
     return {"check": check, "holds": not differing, "detail": detail}
 
@@ -112,16 +106,10 @@ def _mask_checks(config: Any, setup: Setup, dense: ImpState) -> list[dict[str, A
     commutes = commutes_with_permutation(
         jax.random.key(1), scores, masks, num_remove=counts[0], **options
     )
+    detail = f"{sum(is_equal)} of {len(is_equal)} densities, without refinement"
     return [
-        {
-            "check": COMPOSES,
-            "holds": all(is_equal),
-            "detail": f"{sum(is_equal)} of {len(is_equal)} densities, without refinement",
-        },
-        {
-            "check": "counts of small steps add up to those of large ones",
-            **_counts_agree(config, setup),
-        },
+        {"check": COMPOSES, "holds": all(is_equal), "detail": detail},
+        _counts_agree(config, setup),
         {
             "check": COMMUTES,
             "holds": commutes,
@@ -139,4 +127,5 @@ def _counts_agree(config: Any, setup: Setup) -> dict[str, Any]:
         kept.append((total - schedule.sum(axis=1).cumsum())[::division])
     apart = int(np.ptp(kept, axis=0).max())
     detail = f"at most {apart} of {total:,} weights apart at a matched density"
-    return {"holds": apart <= 2 * max(config.divisions), "detail": detail}
+    check = "counts of small steps add up to those of large ones"
+    return {"check": check, "holds": apart <= 2 * max(config.divisions), "detail": detail}

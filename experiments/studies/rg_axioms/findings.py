@@ -4,10 +4,10 @@ In: the flow of each step size x. Out: ``sigma.csv``, ``differences.csv``, ``nul
 ``overlap.csv``, ``empty_layers.csv``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -31,12 +31,12 @@ Invariance = Literal["unknown", "not refuted", "small dependence", "dependence"]
 def write_tables(
     folder: Path, flows: Mapping[float, Flow], divisions: Mapping[float, int], *, ci_level: float
 ) -> None:
-    """Computes and writes every table but that of the checks.
+    """Writes every table but that of the checks.
 
     Args:
       folder: Of the experiment.
       flows: By step size x.
-      divisions: How many steps x a largest one is divided into.
+      divisions: Into how many steps x the largest one is divided.
       ci_level: Coverage of the intervals.
     """
     tables = {
@@ -103,47 +103,36 @@ def overlap_frame(flows: Mapping[float, Flow], divisions: Mapping[float, int]) -
 
     Kinds: ``step`` compares two step sizes on one seed, ``seed`` two seeds at one step size.
     """
-    rows = []
-    for a, b in combinations(flows, 2):
-        for seed in range(len(flows[a].seeds)):
-            rows += _overlaps("step", flows, divisions, (a, seed), (b, seed))
     x = next(iter(flows))
-    for seed in range(len(flows[x].seeds) - 1):
-        rows += _overlaps("seed", flows, divisions, (x, seed), (x, seed + 1))
+    pairs = [
+        ("step", (a, seed), (b, seed))
+        for a, b in combinations(flows, 2)
+        for seed in range(len(flows[a].seeds))
+    ]
+    pairs += [("seed", (x, seed), (x, seed + 1)) for seed in range(len(flows[x].seeds) - 1)]
+    rows = []
+    for kind, (x_a, seed_a), (x_b, seed_b) in pairs:
+        read_a, read_b = flows[x_a].read_masks, flows[x_b].read_masks
+        assert read_a is not None and read_b is not None, "runs of ours keep their tickets"
+        density = flows[x_a].trajectory.density[:: divisions[x_a]]
+        for level in range(1, len(density)):
+            masks_a = read_a(seed_a, level * divisions[x_a])
+            masks_b = read_b(seed_b, level * divisions[x_b])
+            overlap = mask_overlap(masks_a.values(), (masks_b[name] for name in masks_a))
+            rows.append(
+                {
+                    "kind": kind,
+                    "x_a": x_a,
+                    "x_b": x_b,
+                    "seed_a": flows[x_a].seeds[seed_a],
+                    "seed_b": flows[x_b].seeds[seed_b],
+                    "density": density[level],
+                    "jaccard": overlap.jaccard,
+                    "chance": overlap.chance,
+                    "above_chance": overlap.jaccard - overlap.chance,
+                }
+            )
     return pd.DataFrame(rows)
-
-
-def _overlaps(
-    kind: str,
-    flows: Mapping[float, Flow],
-    divisions: Mapping[float, int],
-    one: tuple[float, int],
-    other: tuple[float, int],
-) -> Iterator[dict[str, Any]]:
-    """Overlaps of two replicates, each a step size and a seed, at all matched densities."""
-    (x_a, seed_a), (x_b, seed_b) = one, other
-    density = flows[x_a].trajectory.density[:: divisions[x_a]]
-    for level in range(1, len(density)):
-        masks_a, masks_b = (
-            _masks(flows[x], seed, level * divisions[x]) for x, seed in (one, other)
-        )
-        overlap = mask_overlap(masks_a.values(), (masks_b[name] for name in masks_a))
-        yield {
-            "kind": kind,
-            "x_a": x_a,
-            "x_b": x_b,
-            "seed_a": flows[x_a].seeds[seed_a],
-            "seed_b": flows[x_b].seeds[seed_b],
-            "density": density[level],
-            "jaccard": overlap.jaccard,
-            "chance": overlap.chance,
-            "above_chance": overlap.jaccard - overlap.chance,
-        }
-
-
-def _masks(flow: Flow, seed: int, level: int) -> Mapping[str, np.ndarray]:
-    assert flow.read_masks is not None, "runs of ours keep their tickets"
-    return flow.read_masks(seed, level)
 
 
 def by_paper(frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,9 +3,7 @@
 In: the folder of the experiment. Out: figures and a `Page`.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -25,23 +23,22 @@ from imp_rg.rg.estimate import Estimate
 from imp_rg.runs.files import read_csv, read_json
 
 BY_CONSTRUCTION = (
-    "P >= 0. The projection operator of T is a Kronecker delta (Eq. 12): 0 or 1 by its form, "
-    "whatever T does. The check below can only count how many states T leads to.",
+    "P >= 0. The projection operator of T is a Kronecker delta (Eq. 12), 0 or 1 by its form; the "
+    "check below can only count how many states T leads to.",
     "The form of the loss. A pruned weight is a weight that is 0, so the loss is the dense one at "
-    "other weights until a layer is empty; such a layer is looked for at every level.",
-    "M composed with itself. Ranks do not change between two prunings of the same scores, and "
-    "counts are exact, so pruning in steps equals pruning at once. With refinement in between "
-    "nothing follows: that is what is measured.",
+    "other weights until a layer is empty.",
+    "M composed with itself. Ranks of the same scores do not change and counts are exact, so "
+    "pruning in steps equals pruning at once. With refinement in between nothing follows.",
 )
 
 DETERMINISM = (
-    "sum P = 1 needs that T leads from one state to one state. A stored key repeats data order and "
-    "augmentation; what is left is the order in which a device adds. On a CPU the same program on "
-    "the same number of usable cores repeats its bits without any flag, also with replicates in "
-    "threads; another number of cores (the run folder records it and warns) or another affinity "
-    "may not. Another driver of the training loop is another program. On a GPU --deterministic is "
-    "needed.",
+    "A stored key repeats data order and augmentation; what is left is the order in which a device "
+    "adds. On a CPU the same program on as many usable cores repeats its bits, also replicates "
+    "in threads; other cores or another driver of the training loop may not. On a GPU "
+    "--deterministic is needed.",
 )
+
+KINDS = {"step": "one seed, two step sizes", "seed": "two seeds, one step size"}
 
 VERDICTS = {
     "unknown": "With refinement one seed gives no interval: nothing can be said about sigma and c.",
@@ -54,17 +51,15 @@ VERDICTS = {
 def make_page(folder: Path) -> Page:
     """Draws the figures and writes the page from the tables of an experiment."""
     settings = read_json(folder / "config.json")
-    ci_level, ci = settings["ci_level"], f"{100 * settings['ci_level']:g} %"
+    ci = f"{100 * settings['ci_level']:g} %"
     checks, sigma, differences, overlap, empty = (
         read_csv(folder / f"{name}.csv")
         for name in ("checks", "sigma", "differences", "overlap", "empty_layers")
     )
     unrefined = read_csv(folder / "null_differences.csv")["largest"].max()
-    figures = {
-        "sigma": sigma_by_scale(sigma, differences, ci_level=ci_level),
-        "overlap": overlap_curves(overlap),
-    }
-    paths = {name: save_figure(f, folder / "figures", name) for name, f in figures.items()}
+    by_scale = sigma_by_scale(sigma, differences, ci_level=settings["ci_level"])
+    by_scale = save_figure(by_scale, folder / "figures", "sigma")
+    masks = save_figure(overlap_curves(overlap), folder / "figures", "overlap")
     return Page(
         title="IMP as an RG scheme",
         question="Does IMP have the properties of an RG operator that the paper's Sec. 3.2 lists, "
@@ -95,34 +90,18 @@ def make_page(folder: Path) -> Page:
             Section(title="Where determinism needs more than a key", text=DETERMINISM),
             Section(
                 title="Is sigma invariant under c?",
-                figures=[
-                    (
-                        paths["sigma"],
-                        "Top: sigma of every block at each step size x. Bottom: differences; an "
-                        "interval that holds 0 shows no dependence on x.",
-                    )
-                ],
+                figures=[(by_scale, "An interval that holds 0 shows no dependence on x.")],
                 table=difference_table(differences, ci),
-                note=f"Differences over the same range of densities, seed by seed "
-                f"({settings['seeds']} seeds), paper's estimator; others stand in differences.csv. "
-                "Not different is not the same: the width of the intervals says what could have "
-                "been seen.",
+                note=f"Seed by seed ({settings['seeds']} seeds), paper's estimator; others stand "
+                "in differences.csv. The width of the intervals says what could have been seen.",
             ),
             Section(
                 title="Masks at equal densities",
-                figures=[
-                    (
-                        paths["overlap"],
-                        "Jaccard overlap of masks at matched densities. Bands: t-intervals over "
-                        "seeds.",
-                    )
-                ],
+                figures=[(masks, "Bands: t-intervals over seeds.")],
                 table=tabulate(
                     lowest_overlaps(overlap),
                     {
-                        "masks of": lambda row: {
-                            "step": "one seed, two step sizes", "seed": "two seeds, one step size"
-                        }[row["kind"]],
+                        "masks of": lambda row: KINDS[row["kind"]],
                         "density": number("density"),
                         "overlap": number("jaccard", 2),
                         "by chance": number("chance", 2),
@@ -149,7 +128,7 @@ def difference_table(differences: pd.DataFrame, ci: str) -> pd.DataFrame:
         {
             "difference": lambda row: f"{row['x_a']:.4g} − {row['x_b']:.4g}",
             "block": "block",
-            f"sigma, {ci} interval": lambda row: _difference(row).text(4),
+            f"sigma, {ci} interval": lambda row: Estimate.at(row, "mean").text(4),
             "p, after Holm": number("p_holm"),
         },
     )
@@ -167,10 +146,6 @@ def invariance_sentence(differences: pd.DataFrame, ci: str) -> str:
         f"{largest['mean']:+.3f} ({largest['block']}, x = {largest['x_a']:.4g} against "
         f"{largest['x_b']:.4g}), and all {ci} intervals lie within ±{bound(rows):.3f}."
     )
-
-
-def _difference(row: Mapping[str, Any]) -> Estimate:
-    return Estimate(row["mean"], row["low"], row["high"])
 
 
 def _holds(checks: pd.DataFrame, check: str) -> str:

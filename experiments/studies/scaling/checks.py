@@ -3,7 +3,7 @@
 In: how much to sample. Out: curves of several sizes, their collapse, and the exact values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -31,12 +31,15 @@ SIZES = {
 SEGMENTS = 4
 """Bins that each chain is cut into; long against the correlation time of a few sweeps."""
 
-
 LABELS = {
     "percolation": ("density of occupied sites", "probability of winding"),
     "ising": ("temperature", "Binder cumulant"),
 }
 """What x and y of the curves are."""
+
+
+Curve = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""x, y and its error [point], and independent samples of y [sample point]."""
 
 
 class Check(NamedTuple):
@@ -66,19 +69,16 @@ def check_percolation(seed: int, *, sizes: Sequence[int], scale: float) -> Check
       seed: Of the lattices.
       sizes: Sides of the lattices.
       scale: Times 10,000 samples at L = 128; smaller lattices get more, as 1 / L.
-
-    Returns:
-      The check.
     """
-    curves, parts = [], []
-    for size in sizes:
+
+    def sample_curve(size: int) -> Curve:
         num_bins = max(1, round(scale * 10_000 * 128 / size / NUM_BINS))
         rng = np.random.default_rng([seed, size])
         curve = wrapping_curve(rng, size, DENSITIES, num_samples=NUM_BINS * num_bins)
-        curves.append(curve.samples)
-        parts.append(_points(DENSITIES, curve.probability, curve.error, size))
+        return DENSITIES, curve.probability, curve.error, curve.samples
+
     exact = {"x_c": THRESHOLD, "nu": NU}
-    return _check("percolation", parts, curves, (0.6, 1.0), exact)
+    return _check("percolation", sizes, sample_curve, (0.6, 1.0), exact)
 
 
 def check_ising(seed: int, *, sizes: Sequence[int], scale: float) -> Check:
@@ -90,21 +90,18 @@ def check_ising(seed: int, *, sizes: Sequence[int], scale: float) -> Check:
       seed: Of the chains.
       sizes: Sides of the lattices, even.
       scale: Times 2,000 cluster sweeps a chain at L = 64; smaller lattices get more, as 1 / L.
-
-    Returns:
-      The check.
     """
-    curves, parts = [], []
-    for size in sizes:
+
+    def sample_curve(size: int) -> Curve:
         temperature = 2.27 + 3.2 / size * np.linspace(-1, 1, NUM_TEMPERATURES)
         num_sweeps = SEGMENTS * max(10, round(scale * 2000 * 64 / size / SEGMENTS))
         key = jax.random.fold_in(jax.random.key(seed), size)
         bins = _binder_bins(key, size, temperature, num_sweeps)
-        curves.append(bins)
         error = bins.std(axis=0, ddof=1) / np.sqrt(len(bins))
-        parts.append(_points(temperature, bins.mean(axis=0), error, size))
+        return temperature, bins.mean(axis=0), error, bins
+
     exact = {"x_c": CRITICAL_TEMPERATURE, "nu": 1 / THERMAL_EXPONENT}
-    return _check("ising", parts, curves, (2.27, 1.2), exact)
+    return _check("ising", sizes, sample_curve, (2.27, 1.2), exact)
 
 
 def _binder_bins(
@@ -132,33 +129,31 @@ def _moments(key: jax.Array, spins: jax.Array) -> jax.Array:
     return jnp.stack([squared, squared**2])
 
 
-def _points(x: np.ndarray, y: np.ndarray, y_err: np.ndarray, size: int) -> pd.DataFrame:
-    return pd.DataFrame({"x": x, "y": y, "y_err": y_err, "size": size})
-
-
 def _check(
     name: str,
-    parts: list[pd.DataFrame],
-    samples: list[np.ndarray],
+    sizes: Sequence[int],
+    sample_curve: Callable[[int], Curve],
     start: tuple[float, float],
     exact: dict[str, float],
 ) -> Check:
     """Collapses a dimensionless quantity and puts the result beside the exact values."""
+    parts, bins = [], []
+    for size in sizes:
+        x, y, y_err, samples = sample_curve(size)
+        parts.append(pd.DataFrame({"x": x, "y": y, "y_err": y_err, "size": size}))
+        bins.append(samples)
     points = pd.concat(parts, ignore_index=True)
-    columns = (points[column].to_numpy(float) for column in ("x", "y", "y_err", "size"))
     found = collapse(
-        *columns, start=(*start, 0.0), hold=("zeta",), samples=np.concatenate(samples, axis=1)
-    )
-    rows = []
-    for i, (quantity, value) in enumerate(exact.items()):
-        at = getattr(found, quantity)
-        rows.append({
-            "model": name,
-            "quantity": quantity,
-            "exact": value,
-            "found": at,
-            "error": getattr(found, f"{quantity}_error"),
-            "s_plus_one": found.s_plus_one[i].mean(),
-            "deviation_percent": 100 * (at / value - 1),
-        })  # fmt: skip
-    return Check(points, pd.DataFrame(rows).assign(quality=found.quality))
+        *points.to_numpy(float).T, start=(*start, 0.0), hold=("zeta",),
+        samples=np.concatenate(bins, axis=1),
+    )  # fmt: skip
+    table = pd.DataFrame({
+        "model": name,
+        "quantity": exact.keys(),
+        "exact": exact.values(),
+        "found": [getattr(found, quantity) for quantity in exact],
+        "error": [getattr(found, f"{quantity}_error") for quantity in exact],
+        "s_plus_one": [found.s_plus_one[i].mean() for i in range(len(exact))],
+    })  # fmt: skip
+    deviation = 100 * (table["found"] / table["exact"] - 1)
+    return Check(points, table.assign(deviation_percent=deviation, quality=found.quality))

@@ -61,30 +61,20 @@ def joint_arrays(points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarr
     table = points.pivot(
         index="seed", columns=["width", "depth", "level", "density"], values="error"
     )
-    width, depth, density = (
-        table.columns.get_level_values(name).to_numpy(float)
-        for name in ("width", "depth", "density")
-    )
+    width, depth, _, density = np.array(table.columns.to_list(), float).T
     return density, table.to_numpy(float), width, depth
 
 
 def joint_frame(law: JointLaw) -> pd.DataFrame:
     """One row a parameter: value, low, high (NaN without interval)."""
-    rows: list[dict[str, Any]] = [
-        {"parameter": name, "value": getattr(law, name), "low": low, "high": high}
-        for name, (low, high) in (
-            ("phi", law.phi_ci),
-            ("psi", law.psi_ci),
-            ("gamma", law.gamma_ci),
-            ("p", (np.nan, np.nan)),
-            ("e_up", (np.nan, np.nan)),
-        )
-    ]
-    rows += [
-        {"parameter": f"e_np, width {width:g}, depth {depth:g}", "value": e_np}
+    none = np.nan, np.nan
+    shared = [("phi", law.phi, *law.phi_ci), ("psi", law.psi, *law.psi_ci)]
+    shared += [("gamma", law.gamma, *law.gamma_ci), ("p", law.p, *none), ("e_up", law.e_up, *none)]
+    plateaus = [
+        (f"e_np, width {width:g}, depth {depth:g}", e_np, *none)
         for width, depth, e_np in zip(law.width, law.depth, law.e_np, strict=True)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([*shared, *plateaus], columns=["parameter", "value", "low", "high"])
 
 
 def fit_frame(law: JointLaw) -> pd.DataFrame:
@@ -124,14 +114,11 @@ def collapse_frame(points: pd.DataFrame) -> pd.DataFrame:
 def _collapse(points: pd.DataFrame, size: str) -> dict[str, Any]:
     """Collapse of the curves of one group of networks, above their plateaus."""
     table = points.pivot(index="seed", columns=[size, "level", "density"], values="error")
-    errors, sizes = table.to_numpy(float), table.columns.get_level_values(0).to_numpy(float)
-    density = table.columns.get_level_values("density").to_numpy(float)
-    levels = table.columns.get_level_values("level")
+    errors = table.to_numpy(float)
+    sizes, levels, density = np.array(table.columns.to_list(), float).T
     mean = errors.mean(axis=0)
-    plateau = {s: max(mean[(sizes == s) & (levels < 3)].mean(), 1e-9) for s in np.unique(sizes)}
-    is_used = (errors > 0).all(axis=0) & (
-        mean > ABOVE_PLATEAU * np.array([plateau[s] for s in sizes])
-    )
+    plateau = np.array([max(mean[(sizes == s) & (levels < 3)].mean(), 1e-9) for s in sizes])
+    is_used = (errors > 0).all(axis=0) & (mean > ABOVE_PLATEAU * plateau)
     none = {"value": np.nan, "error": np.nan, "quality": np.nan, "num_points": 0}
     if len(errors) < 2:
         return none | {"why": "one seed has no error bar"}

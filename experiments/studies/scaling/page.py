@@ -50,13 +50,7 @@ def make_page(folder: Path) -> Page:
         sections=[
             Section(
                 title="All networks on one curve",
-                figures=[
-                    (
-                        figure,
-                        "Left: error against density. Right: the same against m = l^phi w^psi d, "
-                        "with the law of the lowest and the highest plateau.",
-                    )
-                ],
+                figures=[(figure, "Lines: the law of the lowest and the highest plateau.")],
             ),
             Section(
                 title="Parameters of the joint law",
@@ -69,19 +63,18 @@ def make_page(folder: Path) -> Page:
                     {
                         "parameter": "parameter",
                         "value": significant("value", 3),
-                        f"{ci} interval": lambda row: _interval(row).ends(2),
+                        f"{ci} interval": lambda row: Estimate.at(row).ends(2),
                     },
                 ),
-                note="Intervals take each curve (a network and a seed) as one unit. They hold if "
-                "the law does; the deviations above say how well.",
+                note="Intervals take each curve (a network and a seed) as one unit, and hold if "
+                "the law does.",
             ),
             Section(
                 title="Collapse of one size at a time",
                 text=[
                     "Without the law: ln err as a function of d L^(1/nu) alone, L a width or "
                     f"depth, on errors above {ABOVE_PLATEAU:g} times the dense one, because "
-                    "plateaus differ. 1/nu is psi or phi. S is the quality of Houdayer and "
-                    "Hartmann, about 1 for a collapse within the scatter of seeds."
+                    "plateaus differ. 1/nu is psi or phi; S is about 1 within the scatter of seeds."
                 ],
                 table=tabulate(
                     collapses,
@@ -115,7 +108,7 @@ def answers(law: pd.DataFrame, fit: Mapping[Any, Any], ci: str, *, is_resnet: bo
     )
     if not fit["identified"]:
         return [f"The data do not identify the joint law: {fit['reasons']}.", deviations]
-    found = {row["parameter"]: _interval(row) for row in law.to_dict("records")}
+    found = {row["parameter"]: Estimate.at(row) for row in law.to_dict("records")}
     exponents = []
     for name, by_count in BY_COUNT.items():
         if np.isnan(found[name].value):
@@ -147,12 +140,7 @@ def make_check_page(folder: Path) -> Page:
         sections=[
             Section(
                 title="Collapse",
-                figures=[
-                    (
-                        figure,
-                        "Left: as measured, the found critical point dotted. Right: collapsed.",
-                    )
-                ],
+                figures=[(figure, "Left: as measured, the found critical point dotted.")],
                 table=tabulate(
                     check,
                     {
@@ -165,16 +153,12 @@ def make_check_page(folder: Path) -> Page:
                         "in standard errors": signed("in_errors", 1),
                     },
                 ),
-                note="S → S+1 is how far a parameter can go before the quality is worse by one: "
-                "the custom of the field, wider than a standard error. Points of one size share "
-                "their samples, which lowers S below 1.",
+                note="S → S+1: how far a parameter can go before the quality is worse by one, "
+                "wider than a standard error. Points of one size share their samples, which "
+                "lowers S below 1.",
             )
         ],
     )
-
-
-def _interval(row: Mapping[Any, Any]) -> Estimate:
-    return Estimate(row["value"], row["low"], row["high"])
 
 
 def _collapsed(row: Mapping[str, Any]) -> str:
